@@ -6,5 +6,7 @@
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+pub mod dtype;
 pub mod mem;
 mod real;
+pub mod reduce;

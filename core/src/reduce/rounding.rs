@@ -1,0 +1,117 @@
+//! Tests of the conversions between f32 and the 16-bit floats, on each level, against those of the crate `half`.
+//!
+//! # Safety
+//! Registers are loaded from and stored to arrays that are as long as the register.
+#![allow(unsafe_code)]
+
+use std::eprintln;
+use std::vec::Vec;
+
+use half::{bf16, f16};
+
+use super::Level;
+use super::lanes::Single;
+
+/// Stores 16 numbers in both forms: 16 is a multiple of every register's width.
+fn narrow<R: Single>(x: &[f32; 16]) -> ([u16; 16], [u16; 16]) {
+    let (mut f, mut b) = ([0u16; 16], [0u16; 16]);
+    for i in (0..16).step_by(R::N) {
+        // SAFETY: N divides 16, so N elements follow index i in each array; callers name registers that the CPU has.
+        unsafe {
+            let r = R::load(x.as_ptr().add(i).cast());
+            r.store_f16(f.as_mut_ptr().add(i).cast());
+            r.store_bf16(b.as_mut_ptr().add(i).cast());
+        }
+    }
+    (f, b)
+}
+
+fn widen<R: Single>(h: &[u16; 16]) -> ([f32; 16], [f32; 16]) {
+    let (mut f, mut b) = ([0f32; 16], [0f32; 16]);
+    for i in (0..16).step_by(R::N) {
+        // SAFETY: as in `narrow`.
+        unsafe {
+            R::load_f16(h.as_ptr().add(i).cast()).store(f.as_mut_ptr().add(i).cast());
+            R::load_bf16(h.as_ptr().add(i).cast()).store(b.as_mut_ptr().add(i).cast());
+        }
+    }
+    (f, b)
+}
+
+type Narrow = fn(&[f32; 16]) -> ([u16; 16], [u16; 16]);
+type Widen = fn(&[u16; 16]) -> ([f32; 16], [f32; 16]);
+
+fn levels() -> Vec<(Level, Narrow, Widen)> {
+    let all: [(Level, Narrow, Widen); 3] = [
+        (Level::Portable, narrow::<f32>, widen::<f32>),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, narrow::<super::avx2::F32x8>, widen::<super::avx2::F32x8>),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512, narrow::<super::avx512::F32x16>, widen::<super::avx512::F32x16>),
+    ];
+    let (here, missing): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(level, ..)| *level <= Level::detect());
+    for (level, ..) in missing {
+        eprintln!("not checked: this CPU does not have {level}");
+    }
+    here
+}
+
+fn check_narrow(x: &[f32; 16]) {
+    for (level, narrow, _) in levels() {
+        let (f, b) = narrow(x);
+        for i in 0..16 {
+            assert_eq!(f[i], f16::from_f32(x[i]).to_bits(), "{level}: {:#010x} to f16", x[i].to_bits());
+            assert_eq!(b[i], bf16::from_f32(x[i]).to_bits(), "{level}: {:#010x} to bf16", x[i].to_bits());
+        }
+    }
+}
+
+/// Bit for bit, NaN payloads included: here the levels and `half` agree even there.
+#[test]
+fn f32_rounds_as_half_does() {
+    let stride = if cfg!(miri) { 4_000_037 } else { 503 };
+    for first in (0..=u32::MAX).step_by(16 * stride) {
+        check_narrow(&core::array::from_fn(|i| f32::from_bits(first.wrapping_add((i * stride) as u32))));
+    }
+}
+
+/// Around each value of a 16-bit float, and around each point halfway to the next one.
+#[test]
+fn ties_round_to_even() {
+    let step = if cfg!(miri) { 997 } else { 1 };
+    for h in (0..=u16::MAX).step_by(step) {
+        let exact = [f16::from_bits(h).to_f32().to_bits(), bf16::from_bits(h).to_f32().to_bits()];
+        for value in exact {
+            let near = |d: i32| f32::from_bits(value.wrapping_add_signed(d));
+            let half = [1 << 11, 1 << 12, 1 << 13, 3 << 11, 1 << 14, 1 << 15, 3 << 14];
+            check_narrow(&core::array::from_fn(|i| match i {
+                0 => near(0),
+                1 => near(1),
+                _ => near(half[(i - 2) / 2] + if i % 2 == 0 { 0 } else { -1 }),
+            }));
+        }
+    }
+    // Subnormal f16 are spaced 2^-24, so halfway points are odd multiples of 2^-25.
+    for odd in 0..=1024u32 {
+        let tie = (2 * odd + 1) as f32 / (1 << 25) as f32;
+        let near = |d: i32| f32::from_bits(tie.to_bits().wrapping_add_signed(d));
+        check_narrow(&core::array::from_fn(|i| near(i as i32 - 8)));
+    }
+}
+
+#[test]
+fn every_16_bit_float_widens_exactly() {
+    for first in (0..=u16::MAX).step_by(16) {
+        let h: [u16; 16] = core::array::from_fn(|i| first + i as u16);
+        for (level, _, widen) in levels() {
+            let (f, b) = widen(&h);
+            for i in 0..16 {
+                let (want_f, want_b) = (f16::from_bits(h[i]).to_f32(), bf16::from_bits(h[i]).to_f32());
+                let same = |x: f32, y: f32| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+                assert!(same(f[i], want_f), "{level}: f16 {:#06x} became {}, not {want_f}", h[i], f[i]);
+                assert!(same(b[i], want_b), "{level}: bf16 {:#06x} became {}, not {want_b}", h[i], b[i]);
+            }
+        }
+    }
+}
