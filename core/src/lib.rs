@@ -1,4 +1,4 @@
-//! The protocols and kernels of Sapwood that need no operating system: `no_std`, no allocation.
+//! The protocols and kernels of Sapwood that need no operating system but a futex: `no_std`, no allocation.
 #![no_std]
 #![deny(unsafe_code)]
 #![warn(clippy::std_instead_of_core)]
@@ -6,7 +6,18 @@
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+pub mod barrier;
+pub mod board;
+pub mod call;
+mod collective;
+pub mod doorbell;
 pub mod dtype;
 pub mod mem;
+pub mod member;
 mod real;
 pub mod reduce;
+pub mod sizes;
+mod tensors;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod wait;

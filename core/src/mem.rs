@@ -121,6 +121,4 @@ pub enum Bug {
     BoardNoSecondLook,
     /// A rank publishes without having seen that all readers of the line are done.
     BoardNoCatchUp,
-    /// A barrier lets a participant through that saw only one other arrive.
-    BarrierFirstOnly,
 }

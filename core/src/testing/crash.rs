@@ -1,0 +1,140 @@
+//! The family `Crash`: stops one thread for good before its k-th shared operation, as SIGKILL would.
+//!
+//! Shared operations are numbered in the victim's program order. At the fatal one the thread unwinds to
+//! [`Crash::until`]; from then on nothing it does has an effect, so that no destructor tidies up what SIGKILL would
+//! leave behind.
+
+use core::cell::Cell;
+use std::boxed::Box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread_local;
+
+use crate::mem::{Atom, Mem, Ordering, RaceCell, Real, Woke};
+
+/// Core atomics, until the thread's budget of shared operations is spent.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash;
+
+/// What a killed thread unwinds with.
+#[derive(Debug)]
+pub struct Killed;
+
+thread_local! {
+    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    static DEAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the operation may happen. Kills the thread when its budget is spent.
+fn alive() -> bool {
+    if DEAD.get() {
+        return false;
+    }
+    if LEFT.get() == 0 {
+        DEAD.set(true);
+        resume_unwind(Box::new(Killed));
+    }
+    LEFT.set(LEFT.get() - 1);
+    true
+}
+
+impl Crash {
+    /// Runs `body` in this thread and kills it before its shared operation `k`; `None` if that came to pass.
+    pub fn until<V>(k: u64, body: impl FnOnce() -> V) -> Option<V> {
+        LEFT.set(k);
+        let result = catch_unwind(AssertUnwindSafe(body));
+        LEFT.set(u64::MAX);
+        DEAD.set(false);
+        match result {
+            Ok(v) => Some(v),
+            Err(e) if e.is::<Killed>() => None,
+            Err(e) => resume_unwind(e),
+        }
+    }
+}
+
+macro_rules! word {
+    ($name:ident, $v:ty) => {
+        /// A word that the dead can't change.
+        #[repr(transparent)]
+        #[derive(Debug)]
+        pub struct $name(<Real as Mem>::$name);
+
+        impl Atom<$v> for $name {
+            fn new(v: $v) -> Self {
+                $name(Atom::new(v))
+            }
+            fn load(&self, o: Ordering) -> $v {
+                if alive() { self.0.load(o) } else { 0 }
+            }
+            fn store(&self, v: $v, o: Ordering) {
+                if alive() {
+                    self.0.store(v, o)
+                }
+            }
+            fn cas(&self, old: $v, new: $v, o: Ordering) -> Result<$v, $v> {
+                if alive() { self.0.cas(old, new, o) } else { Err(old) }
+            }
+            fn fetch_or(&self, v: $v, o: Ordering) -> $v {
+                if alive() { self.0.fetch_or(v, o) } else { 0 }
+            }
+        }
+    };
+}
+
+word!(U32, u32);
+word!(U64, u64);
+
+/// Memory that counts each access as a step.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct CrashCell<T>(<Real as Mem>::Cell<T>)
+where
+    T: Copy;
+
+impl<T: Copy> RaceCell<T> for CrashCell<T> {
+    fn new(v: T) -> Self {
+        CrashCell(RaceCell::new(v))
+    }
+    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        alive();
+        self.0.with(f)
+    }
+    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        alive();
+        self.0.with_mut(f)
+    }
+}
+
+impl Mem for Crash {
+    type U32 = U32;
+    type U64 = U64;
+    type Cell<T: Copy> = CrashCell<T>;
+
+    fn fence(o: Ordering) {
+        if alive() {
+            Real::fence(o)
+        }
+    }
+    fn spin() {
+        Real::spin()
+    }
+    fn yield_now() {
+        Real::yield_now()
+    }
+    fn cpu() -> u32 {
+        Real::cpu()
+    }
+    fn now() -> u64 {
+        Real::now()
+    }
+    fn wait(word: &U32, seen: u32, nanos: u64) -> Woke {
+        // Short slices: these tests have thousands of deaths to notice.
+        if alive() { Real::wait(&word.0, seen, nanos.min(1_000_000)) } else { Woke::TimedOut }
+    }
+    fn wake(word: &U32) -> u32 {
+        if alive() { Real::wake(&word.0) } else { 0 }
+    }
+    fn touch(_bytes: usize) {
+        alive();
+    }
+}

@@ -1,0 +1,285 @@
+//! Waiting that knows its peer: spin while that can help, give the processor away while that can help, then sleep.
+//!
+//! | stage | when                                                       | ends                                       |
+//! |-------|------------------------------------------------------------|--------------------------------------------|
+//! | spin  | every rank has a CPU, and the awaited one runs on another  | after about the price of a wake-up         |
+//! | yield | always, before the first sleep                             | after about the price of a wake-up         |
+//! | sleep | after that                                                 | rung, or a slice of at most 50 ms is over  |
+//!
+//! A wake-up of another CPU costs as much as hundreds of cache line transfers on a virtual machine, so it pays to
+//! spin for about as long as a wake-up takes: never more than twice the best choice in hindsight (Karlin et al.,
+//! "Competitive randomized algorithms for nonuniform problems", SODA 1990, for the bound of the deterministic rule).
+//! With more ranks than CPUs the awaited rank may need this very CPU, so nobody spins at all. The prices are measured
+//! where the program runs ([`Prices`]); the spin budget halves when a wait ended in a sleep and doubles when one ended
+//! before it.
+
+use crate::doorbell::Doorbell;
+use crate::mem::Mem;
+
+/// Longest uninterrupted sleep: how long a death can go unnoticed by a sleeper.
+pub const SLICE_NANOS: u64 = 50_000_000;
+
+/// How to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WaitPolicy {
+    /// Spin, then yield, then sleep, each as long as it can help.
+    #[default]
+    Adaptive,
+    /// Never give the CPU away. For machines with a CPU to burn for each rank.
+    Spin,
+    /// Sleep at once. For ranks that share their CPUs with work that matters more.
+    Sleep,
+}
+
+/// What waiting costs on this machine, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prices {
+    /// One turn of a spin loop.
+    pub spin: u64,
+    /// Giving the CPU away when nobody wants it.
+    pub give_way: u64,
+    /// From a ring to the sleeper's first instruction.
+    pub wake: u64,
+}
+
+impl Prices {
+    /// Measures the price of a spin turn and of a yield in this thread (some 20 µs); `wake` needs two threads and is
+    /// the caller's to measure.
+    pub fn measure<M: Mem>(wake: u64) -> Prices {
+        let per_turn = |turns: u64, f: fn()| {
+            let best = (0..3).map(|_| {
+                let start = M::now();
+                (0..turns).for_each(|_| f());
+                M::now().saturating_sub(start)
+            });
+            (best.min().unwrap_or(0) / turns).max(1)
+        };
+        Prices { spin: per_turn(256, M::spin), give_way: per_turn(16, M::yield_now), wake }
+    }
+}
+
+/// How often each stage was used, since the waiter was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WaitStats {
+    /// Turns of spin loops.
+    pub spins: u64,
+    /// Times the CPU was given away.
+    pub yields: u64,
+    /// Times the waiter went to sleep.
+    pub sleeps: u64,
+}
+
+/// What a waiter is about to do, so that its owner can do what must come before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The quick stages have begun to take time: a bell that is owed must be rung now.
+    Patient,
+    /// About to sleep, or back from a slice: time to look for deaths and at the clock.
+    Asleep,
+}
+
+/// One rank's way of waiting: private, keeps what it has learnt.
+#[derive(Debug)]
+pub struct Waiter {
+    policy: WaitPolicy,
+    spin_most: u32,
+    spin_now: u32,
+    yields: u32,
+    stats: WaitStats,
+}
+
+/// Turns before a waiter asks where its peer runs: less than a cache line's way between cores takes.
+const FIRST_TURNS: u32 = 24;
+const SPIN_LEAST: u32 = 64;
+const SPIN_MOST: u64 = 20_000;
+const YIELDS: core::ops::RangeInclusive<u64> = 8..=50;
+/// In `Spin` the clock and the dead are looked for once in so many turns.
+const TURNS_BETWEEN_LOOKS: u32 = 1 << 16;
+
+impl Waiter {
+    /// A waiter for a group that has a CPU for each of its ranks (`crowded` false) or has not (true).
+    pub fn new(policy: WaitPolicy, prices: Prices, crowded: bool) -> Self {
+        let turns = (prices.wake / prices.spin.max(1)).clamp(SPIN_LEAST.into(), SPIN_MOST) as u32;
+        let spin_most = if crowded && policy != WaitPolicy::Spin { 0 } else { turns };
+        let yields = (prices.wake / prices.give_way.max(1)).clamp(*YIELDS.start(), *YIELDS.end()) as u32;
+        Waiter { policy, spin_most, spin_now: spin_most, yields, stats: WaitStats::default() }
+    }
+
+    /// How often each stage was used.
+    pub fn stats(&self) -> WaitStats {
+        self.stats
+    }
+
+    /// Waits until `ready`. `elsewhere` says whether the awaited peer runs on another CPU than we do; `idle` is told
+    /// before the costly stages and may end the wait with an error.
+    #[inline]
+    pub fn wait<M: Mem, E>(
+        &mut self,
+        bell: &Doorbell<M>,
+        mut ready: impl FnMut() -> bool,
+        elsewhere: impl FnOnce() -> bool,
+        mut idle: impl FnMut(Stage) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if ready() {
+            return Ok(());
+        }
+        if self.spin_now > 0 && self.policy != WaitPolicy::Sleep {
+            if self.spin::<M>(FIRST_TURNS, &mut ready) {
+                return Ok(());
+            }
+            if self.policy == WaitPolicy::Spin {
+                return self.spin_on::<M, E>(&mut ready, &mut idle);
+            }
+            if elsewhere() && self.spin::<M>(self.spin_now, &mut ready) {
+                return Ok(());
+            }
+        }
+        self.patient(bell, &mut ready, &mut idle)
+    }
+
+    #[inline(always)]
+    fn spin<M: Mem>(&mut self, turns: u32, ready: &mut impl FnMut() -> bool) -> bool {
+        for turn in 1..=turns {
+            M::spin();
+            if ready() {
+                self.stats.spins += u64::from(turn);
+                return true;
+            }
+        }
+        self.stats.spins += u64::from(turns);
+        false
+    }
+
+    #[inline(never)]
+    fn spin_on<M: Mem, E>(
+        &mut self,
+        ready: &mut impl FnMut() -> bool,
+        idle: &mut impl FnMut(Stage) -> Result<(), E>,
+    ) -> Result<(), E> {
+        idle(Stage::Patient)?;
+        // Ends when ready or when `idle` says so, which it does at the deadline at the latest.
+        loop {
+            if self.spin::<M>(TURNS_BETWEEN_LOOKS, ready) {
+                return Ok(());
+            }
+            idle(Stage::Asleep)?;
+        }
+    }
+
+    #[inline(never)]
+    fn patient<M: Mem, E>(
+        &mut self,
+        bell: &Doorbell<M>,
+        ready: &mut impl FnMut() -> bool,
+        idle: &mut impl FnMut(Stage) -> Result<(), E>,
+    ) -> Result<(), E> {
+        idle(Stage::Patient)?;
+        if self.policy != WaitPolicy::Sleep {
+            for _ in 0..self.yields {
+                M::yield_now();
+                self.stats.yields += 1;
+                if ready() {
+                    self.spin_now = (self.spin_now * 2).min(self.spin_most);
+                    return Ok(());
+                }
+            }
+            self.spin_now = (self.spin_now / 2).max(SPIN_LEAST.min(self.spin_most));
+        }
+        // Ends when ready or when `idle` says so, which it does at the deadline at the latest.
+        loop {
+            let announced = bell.announce();
+            if ready() {
+                return Ok(());
+            }
+            idle(Stage::Asleep)?;
+            self.stats.sleeps += 1;
+            bell.sleep(announced, SLICE_NANOS);
+            if ready() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::Real;
+
+    fn waiter(policy: WaitPolicy, crowded: bool) -> Waiter {
+        Waiter::new(policy, Prices { spin: 10, give_way: 500, wake: 40_000 }, crowded)
+    }
+
+    /// Counts looks until `ready` at look `at`; fails the wait at the third sleep.
+    fn run(w: &mut Waiter, at: u64, elsewhere: bool) -> Result<(), u32> {
+        let (mut looks, mut slept) = (0, 0);
+        let bell = Doorbell::<Real>::new(0);
+        let ready = || {
+            looks += 1;
+            looks > at
+        };
+        w.wait(
+            &bell,
+            ready,
+            || elsewhere,
+            |s| {
+                slept += u32::from(s == Stage::Asleep);
+                bell.ring_anyway(); // so that no test really sleeps
+                if slept == 3 { Err(slept) } else { Ok(()) }
+            },
+        )
+    }
+
+    #[test]
+    fn a_crowded_group_never_spins() {
+        let mut w = waiter(WaitPolicy::Adaptive, true);
+        assert_eq!(run(&mut w, u64::MAX, true), Err(3));
+        assert_eq!(w.stats(), WaitStats { spins: 0, yields: 50, sleeps: 2 });
+    }
+
+    #[test]
+    fn what_is_ready_costs_nothing() {
+        let mut w = waiter(WaitPolicy::Adaptive, false);
+        assert_eq!(run(&mut w, 0, true), Ok(()));
+        assert_eq!(w.stats(), WaitStats::default());
+    }
+
+    #[test]
+    fn nobody_spins_for_a_peer_on_its_own_cpu() {
+        let mut w = waiter(WaitPolicy::Adaptive, false);
+        assert_eq!(run(&mut w, u64::MAX, false), Err(3));
+        assert_eq!(w.stats().spins, u64::from(FIRST_TURNS));
+    }
+
+    #[test]
+    fn the_budget_shrinks_when_spinning_did_not_help_and_recovers() {
+        let mut w = waiter(WaitPolicy::Adaptive, false);
+        let most = w.spin_most;
+        assert_eq!(u64::from(most), 4_000);
+        for _ in 0..20 {
+            assert_eq!(run(&mut w, u64::MAX, true), Err(3));
+        }
+        assert_eq!(w.spin_now, SPIN_LEAST);
+        for _ in 0..20 {
+            let at = u64::from(FIRST_TURNS + w.spin_now) + 3;
+            assert_eq!(run(&mut w, at, true), Ok(()));
+        }
+        assert_eq!(w.spin_now, most);
+    }
+
+    #[test]
+    fn sleep_sleeps_at_once_and_spin_never_does() {
+        let mut w = waiter(WaitPolicy::Sleep, false);
+        assert_eq!(run(&mut w, u64::MAX, true), Err(3));
+        assert_eq!(w.stats(), WaitStats { spins: 0, yields: 0, sleeps: 2 });
+        let mut w = waiter(WaitPolicy::Spin, true);
+        assert_eq!(run(&mut w, u64::MAX, true), Err(3));
+        assert_eq!((w.stats().yields, w.stats().sleeps), (0, 0));
+    }
+
+    #[test]
+    fn prices_are_positive() {
+        let p = Prices::measure::<Real>(1);
+        assert!(p.spin > 0 && p.give_way > 0, "{p:?}");
+    }
+}

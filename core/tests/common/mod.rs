@@ -1,0 +1,60 @@
+//! Groups of threads over a heap region.
+#![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses its part
+
+use std::panic::Location;
+
+use sapwood_core::board::Life;
+use sapwood_core::mem::Mem;
+use sapwood_core::member::{Member, Patience};
+use sapwood_core::sizes::Sizes;
+use sapwood_core::testing::Heap;
+use sapwood_core::wait::{Prices, WaitPolicy};
+
+pub const PATIENCE: Patience = Patience {
+    policy: WaitPolicy::Adaptive,
+    prices: Prices { spin: 10, give_way: 500, wake: 5_000 },
+    crowded: true,
+    deadline: 20_000_000_000,
+};
+
+pub type Rank<M> = Member<M, Heap<M>>;
+
+#[track_caller]
+pub fn here() -> &'static Location<'static> {
+    Location::caller()
+}
+
+pub fn heap<M: Mem>(sizes: Sizes, ranks: usize, n: u64) -> Heap<M> {
+    Heap::new(sizes, ranks, n, 1 << 20, |_| Life::Alive)
+}
+
+/// Runs `f` as every rank of a group, and hands out what they return, by rank.
+pub fn group<M: Mem, V: Send>(
+    sizes: Sizes,
+    ranks: usize,
+    n: u64,
+    f: impl Fn(&mut Rank<M>, &Heap<M>) -> V + Sync,
+) -> Vec<V> {
+    let heap = heap::<M>(sizes, ranks, n);
+    over(&heap, ranks, n, f)
+}
+
+/// The same over a heap of the caller's.
+pub fn over<M: Mem, V: Send>(
+    heap: &Heap<M>,
+    ranks: usize,
+    n: u64,
+    f: impl Fn(&mut Rank<M>, &Heap<M>) -> V + Sync,
+) -> Vec<V> {
+    std::thread::scope(|s| {
+        let run = |r| {
+            let f = &f;
+            s.spawn(move || {
+                let mut member = Member::new(heap.clone(), r, ranks, n, PATIENCE);
+                f(&mut member, heap)
+            })
+        };
+        let threads: Vec<_> = (0..ranks).map(run).collect();
+        threads.into_iter().map(|t| t.join().expect("a rank panicked")).collect()
+    })
+}
