@@ -125,12 +125,13 @@ impl CallSite {
 pub struct Desk<M: Mem> {
     /// Where this rank sleeps.
     pub bell: Doorbell<M>,
-    /// The CPU that it ran on when it last waited long; `u32::MAX` before.
+    /// One more than the CPU that it ran on when it last waited long; 0 before.
     pub cpu: M::U32,
     end: M::U64,
 }
 
-/// All that a rank owns on the board.
+/// All that a rank owns on the board. Zeroed memory is a fresh place whose last operation was 0: no sequence that
+/// anybody waits for is 0 before the count has wrapped.
 #[repr(C, align(128))]
 pub struct Place<M: Mem> {
     lines: [Line<M>; 2],
@@ -250,7 +251,7 @@ impl<M: Mem> Place<M> {
             arrival: CachePadded::new(M::U64::new(n)),
             desk: CachePadded::new(Desk {
                 bell: Doorbell::new(n as u32),
-                cpu: M::U32::new(u32::MAX),
+                cpu: M::U32::new(0),
                 end: M::U64::new(0),
             }),
             sites: [M::Cell::new(CallSite::EMPTY), M::Cell::new(CallSite::EMPTY)],

@@ -142,7 +142,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             waiter,
             deadline: patience.deadline,
             owed: false,
-            cpu: u32::MAX,
+            cpu: 0,
             sites: [(0, 0, 0); 2],
             turns: [0; WINDOWS],
             touched: false,
@@ -166,6 +166,11 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         &self.region
     }
 
+    /// The group's memory, for what is not on the board.
+    pub fn region_mut(&mut self) -> &mut R {
+        &mut self.region
+    }
+
     /// How often each stage of waiting was used.
     pub fn wait_stats(&self) -> WaitStats {
         self.waiter.stats()
@@ -176,9 +181,11 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         self.n
     }
 
-    /// Nanoseconds after which a wait gives up.
-    pub fn set_deadline(&mut self, nanos: u64) {
-        self.deadline = nanos;
+    /// Changes the way of waiting.
+    pub fn set_patience(&mut self, patience: Patience) {
+        let before = self.waiter.stats();
+        self.waiter = Waiter::new(patience.policy, patience.prices, patience.crowded).after(before);
+        self.deadline = patience.deadline;
     }
 
     /// Whether the operation that failed had begun to write into the caller's tensors.
@@ -470,7 +477,7 @@ fn ring_owed<M: Mem>(region: &impl Region<M>, me: usize, size: usize, owed: &mut
 
 /// Tells the others where we run; the word is written only when it changes.
 fn note_cpu<M: Mem>(region: &impl Region<M>, me: usize, before: u32) -> u32 {
-    let cpu = M::cpu();
+    let cpu = M::cpu().wrapping_add(1);
     if cpu != before {
         region.place(me).desk().cpu.store(cpu, Ordering::Relaxed);
     }

@@ -208,7 +208,9 @@ mod tests {
                 all.sort_unstable();
                 assert!(all.iter().all(|(start, _)| start % 64 == 0));
                 assert!(all.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0), "overlap among {ranks} ranks");
-                assert!(all.last().is_some_and(|(start, len)| start + len <= l.len) && l.len % PAGE == 0);
+                assert!(
+                    all.last().is_some_and(|(start, len)| start + len <= l.len) && l.len.is_multiple_of(PAGE)
+                );
             }
         }
     }

@@ -105,6 +105,12 @@ impl Waiter {
         Waiter { policy, spin_most, spin_now: spin_most, yields, stats: WaitStats::default() }
     }
 
+    /// The same waiter, that goes on counting from `stats`.
+    pub fn after(mut self, stats: WaitStats) -> Self {
+        self.stats = stats;
+        self
+    }
+
     /// How often each stage was used.
     pub fn stats(&self) -> WaitStats {
         self.stats

@@ -5,8 +5,9 @@
 //! leave behind.
 
 use core::cell::Cell;
+use core::panic::AssertUnwindSafe;
 use std::boxed::Box;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{catch_unwind, resume_unwind};
 use std::thread_local;
 
 use crate::mem::{Atom, Mem, Ordering, RaceCell, Real, Woke};

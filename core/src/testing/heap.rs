@@ -4,8 +4,9 @@
 //! Stands in for a mapped segment: lends raw pointers into blocks that live as long as the last clone.
 #![allow(unsafe_code)]
 
+use core::alloc::Layout as Block;
 use core::fmt;
-use std::alloc::{Layout as Block, alloc_zeroed, dealloc};
+use std::alloc::{alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::collections::HashMap;
 use std::sync::Arc;
