@@ -1,1 +1,31 @@
-//! shm
+//! Shared memory of one host: segments, seats, proof of death, groups, resident tensors, and ranks as processes.
+//!
+//! Promises: too little memory is an error before anything is mapped, never a SIGBUS; a process that dies at any
+//! instruction leaves nothing that others wait for without learning of the death; no clock ever declares anybody dead.
+#![deny(unsafe_code)]
+
+mod arena;
+mod error;
+mod fd_pass;
+mod group;
+mod layout;
+mod limits;
+mod liveness;
+mod lock;
+mod named;
+mod prices;
+mod processes;
+mod rank;
+mod seat;
+mod segment;
+
+pub use arena::{Arena, BLOCKS, Offer, Tensor};
+pub use error::Error;
+pub use group::Group;
+pub use limits::{CPU_WORDS, allowed_cpus, cpu_quota};
+pub use prices::prices;
+pub use processes::{Exit, Processes, ProcessesError, Report, Running, processes};
+pub use rank::{EnvError, Rank, Rendezvous};
+pub use sapwood_core::board::Life;
+pub use seat::Seat;
+pub use segment::{Mapping, Segment, Spec};

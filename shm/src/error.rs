@@ -1,0 +1,174 @@
+//! What shared memory can fail with.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a segment, a seat or memory in them could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// The call and what it was for.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is not enough memory. Nothing was kept.
+    #[error("{what} needs {need} bytes of shared memory, but there are only {have}")]
+    NoSpace {
+        /// For what.
+        what: &'static str,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes that could be had.
+        have: u64,
+    },
+    /// A name that no segment can have.
+    #[error("{name:?} can't name a segment: use 1 to 64 of A-Z a-z 0-9 . _ - and don't begin with a dot")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// What stands under the name is not a file that this user made and keeps to himself.
+    #[error("{} is not used: {why}", path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file is too short for what it says it holds.
+    #[error("the segment is truncated: it has {have} bytes and should have {need}")]
+    Truncated {
+        /// Bytes that its header promises.
+        need: u64,
+        /// Bytes that it has.
+        have: u64,
+    },
+    /// The file holds no segment.
+    #[error("the file holds no segment: it begins with {found:#018x}, not with {expected:#018x}")]
+    NotASegment {
+        /// What it begins with.
+        found: u64,
+        /// What a segment begins with.
+        expected: u64,
+    },
+    /// The segment was laid out by another version.
+    #[error(
+        "the segment has layout version {found}, this program has {expected}: build all ranks from one version"
+    )]
+    OtherVersion {
+        /// The segment's.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The segment holds something else.
+    #[error("the segment is of kind {found}, not of kind {expected}")]
+    OtherKind {
+        /// The segment's.
+        found: u32,
+        /// The kind that was asked for.
+        expected: u32,
+    },
+    /// The segment has another number of seats: the ranks disagree about their number.
+    #[error("the segment was made for {found} ranks, this one expects {expected}")]
+    OtherSize {
+        /// The segment's.
+        found: u32,
+        /// The number that was asked for.
+        expected: u32,
+    },
+    /// The segment's contents are laid out differently.
+    #[error(
+        "the segment's layout is {found:#x}, this program's {expected:#x}: build all ranks from one version"
+    )]
+    OtherLayout {
+        /// The segment's.
+        found: u64,
+        /// Ours.
+        expected: u64,
+    },
+    /// The name is taken by a segment with living holders.
+    #[error("the name {name:?} is taken by a segment that processes {holders:?} hold")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Process numbers, as the holders see themselves.
+        holders: Vec<u32>,
+    },
+    /// A living process sits there: a rank was started twice.
+    #[error("rank {seat} is taken by process {pid}; was it started twice?")]
+    SeatTaken {
+        /// The seat.
+        seat: usize,
+        /// Who sits there, as it sees itself; 0 if it has just come.
+        pid: u32,
+    },
+    /// The process that sat there is dead, and the others know it as dead.
+    #[error("rank {seat} was process {pid}, which is dead; its group has to start anew")]
+    SeatDead {
+        /// The seat.
+        seat: usize,
+        /// Who sat there, as it saw itself.
+        pid: u32,
+    },
+    /// No such seat.
+    #[error("the segment has {seats} seats, and seat {seat} is none of them")]
+    NoSuchSeat {
+        /// What was asked for.
+        seat: usize,
+        /// How many there are.
+        seats: usize,
+    },
+    /// The deadline passed while another process was building the segment.
+    #[error("another process has been building the segment for {waited:?}")]
+    StillBuilding {
+        /// How long.
+        waited: std::time::Duration,
+    },
+    /// The name changed hands again and again until the deadline.
+    #[error("the name {name:?} changed hands until {waited:?} had passed")]
+    Unsettled {
+        /// The name.
+        name: String,
+        /// How long.
+        waited: std::time::Duration,
+    },
+    /// No segment can be that long.
+    #[error("{bytes} bytes a rank are more than an arena can hold")]
+    TooLong {
+        /// Bytes for each rank.
+        bytes: u64,
+    },
+    /// All blocks of the arena are in use.
+    #[error("a group can hold {limit} resident tensors at a time, and has as many; drop one on every rank")]
+    TooManyTensors {
+        /// How many there can be.
+        limit: usize,
+    },
+    /// Rank 0 offered a block that can't be.
+    #[error("rank 0 offered block {block}, which does not exist")]
+    BadOffer {
+        /// The block.
+        block: usize,
+    },
+    /// A message carried no file descriptor, or several.
+    #[error("expected a message with one file descriptor, got {got}")]
+    NotOneDescriptor {
+        /// How many there were.
+        got: usize,
+    },
+    /// The other end of the socket has closed.
+    #[error("the other end closed the socket before it sent a descriptor")]
+    Closed,
+}
+
+impl Error {
+    /// A failed call, with what it was for.
+    pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Error::System { what: what.into(), source: source.into() }
+    }
+}

@@ -1,0 +1,98 @@
+//! The layout of every segment: a header page, the seats, the body, and a sparse reserve.
+//!
+//! ```text
+//!  0        8     12    16            24     28      32       40        48       56       60       4096
+//!  +--------+-----+-----+-------------+------+-------+--------+---------+--------+--------+---...--+
+//!  | magic  | ver | kind| fingerprint | seats| 0     | prefix | length  | nonce  | retired| 0      |
+//!  +--------+-----+-----+-------------+------+-------+--------+---------+--------+--------+---...--+
+//!  4096: seat table, one line of 64 bytes a seat
+//!  +-------+-----+------------+-----------------+---+
+//!  | epoch | pid | start time | PID namespace   | 0 |
+//!  +-------+-----+------------+-----------------+---+
+//!  body (whole pages, backed and mapped)     up to `prefix`
+//!  reserve (sparse, backed on demand)        up to `length`
+//! ```
+//! `magic` is written last, with Release: whoever reads it with Acquire finds the rest complete. Lengths are read once,
+//! checked against what this program computes itself, and never read again.
+
+use sapwood_core::mem::{Mem, Real};
+
+type U32 = <Real as Mem>::U32;
+type U64 = <Real as Mem>::U64;
+
+/// "sapwood\0", little-endian.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
+/// Raised with every change of this layout or of what lies in a body.
+pub(crate) const VERSION: u32 = 1;
+pub(crate) const PAGE: u64 = 4096;
+
+/// Locks on bytes far behind any file's end, so that they never meet data. One byte a seat from here on.
+pub(crate) const SEAT_LOCKS: i64 = 1 << 60;
+/// Held while the segment is built.
+pub(crate) const BUILD_LOCK: i64 = 1 << 61;
+/// Held while the segment's name is taken away.
+pub(crate) const NAME_LOCK: i64 = (1 << 61) + 1;
+
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: U64,
+    pub(crate) version: U32,
+    pub(crate) kind: U32,
+    pub(crate) fingerprint: U64,
+    pub(crate) seats: U32,
+    pub(crate) zero: U32,
+    pub(crate) prefix: U64,
+    pub(crate) length: U64,
+    pub(crate) nonce: U64,
+    pub(crate) retired: U32,
+}
+
+#[repr(C, align(64))]
+pub(crate) struct SeatLine {
+    /// How often the seat was taken. Written last.
+    pub(crate) epoch: U32,
+    /// The holder's process number in its own PID namespace; 0 while the rest is written.
+    pub(crate) pid: U32,
+    /// When it started, in clock ticks since boot.
+    pub(crate) start: U64,
+    /// The inode of its PID namespace.
+    pub(crate) namespace: U64,
+}
+
+/// What a segment is made for. All who attach must ask for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    /// What it holds.
+    pub kind: u32,
+    /// How that is laid out.
+    pub fingerprint: u64,
+    /// Participants.
+    pub seats: usize,
+    /// Bytes after the seats that are backed with memory at once.
+    pub body: u64,
+    /// Bytes after those that can be backed later.
+    pub reserve: u64,
+}
+
+impl Spec {
+    /// Bytes before the body.
+    pub(crate) fn front(&self) -> u64 {
+        PAGE + (self.seats as u64 * size_of::<SeatLine>() as u64).next_multiple_of(PAGE)
+    }
+
+    /// Bytes that are backed at once.
+    pub(crate) fn prefix(&self) -> u64 {
+        self.front() + self.body.next_multiple_of(PAGE)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> u64 {
+        self.prefix() + self.reserve.next_multiple_of(PAGE)
+    }
+}
+
+static_assertions::const_assert_eq!(size_of::<SeatLine>(), 64);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, fingerprint), 16);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, prefix), 32);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, retired), 56);
+static_assertions::const_assert!(size_of::<Header>() as u64 <= PAGE);

@@ -1,0 +1,266 @@
+//! Segments under a name: `/dev/shm/sapwood-<uid>-<name>`, mode 0600, for processes of one user that are not related.
+//!
+//! A named segment is built whole in a file without a name and then linked into place, so nobody ever sees half of it;
+//! a name that is taken stays taken (rename would replace a living one). A name whose holders are all dead is *stale*:
+//! whoever finds it retires the segment and takes the name away.
+//!
+//! | step                              | who                | what a crash after it leaves                               |
+//! |-----------------------------------|--------------------|------------------------------------------------------------|
+//! | build in an O_TMPFILE             | creator            | nothing                                                    |
+//! | link to the name                  | creator            | a segment without holders: the next one attaches           |
+//! | take a seat (lock, words, epoch)  | anyone             | a dead seat: stale once all that came are dead             |
+//! | look again: same inode, not retired | the same         | as above                                                   |
+//! | lock, retire, check all dead, unlink | who found it stale | the lock goes with its holder; a retired segment is stale |
+//!
+//! The retirer sets `retired` before it looks at the seats, a newcomer takes its seat before it looks at `retired`: one
+//! of the two sees the other. Files under a name can't be sealed: truncation by another process of the same user is
+//! outside of what this protects against.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat, lstat};
+use nix::unistd::{geteuid, linkat};
+use sapwood_core::board::Life;
+use sapwood_core::mem::{Atom, Mem, Ordering, Real};
+
+use crate::error::Error;
+use crate::layout::{NAME_LOCK, Spec};
+use crate::lock::Held;
+use crate::seat::Seat;
+use crate::segment::Segment;
+
+/// Where named segments live.
+pub(crate) const DIRECTORY: &str = "/dev/shm";
+
+/// The file of a name.
+fn path(directory: &Path, name: &str) -> Result<PathBuf, Error> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !(1..=64).contains(&name.len()) || name.starts_with('.') || !name.chars().all(good) {
+        return Err(Error::BadName { name: name.to_owned() });
+    }
+    Ok(directory.join(format!("sapwood-{}-{name}", geteuid())))
+}
+
+impl Segment {
+    /// Takes seat `seat` in the segment called `name`, which is built if there is none.
+    ///
+    /// # Errors
+    /// What differs from `spec` where there is one, [`Error::SeatTaken`], [`Error::Untrusted`] for a file that is not
+    /// this user's alone, [`Error::NoSpace`].
+    pub fn enter_named(
+        name: &str,
+        spec: &Spec,
+        seat: usize,
+        deadline: Duration,
+    ) -> Result<(Segment, Seat), Error> {
+        Self::enter_named_in(Path::new(DIRECTORY), name, spec, seat, deadline)
+    }
+
+    /// The same in another folder.
+    ///
+    /// # Errors
+    /// As for [`enter_named`](Self::enter_named).
+    pub fn enter_named_in(
+        directory: &Path,
+        name: &str,
+        spec: &Spec,
+        seat: usize,
+        deadline: Duration,
+    ) -> Result<(Segment, Seat), Error> {
+        let (path, began) = (path(directory, name)?, Instant::now());
+        // Each turn that is not the last found a name that somebody was just taking away or making.
+        while began.elapsed() <= deadline {
+            let Some(segment) = Self::open_or_link(directory, &path, spec)? else { continue };
+            let seat = segment.take_seat(seat)?;
+            if segment.is_current() {
+                return Ok((segment, seat));
+            }
+        }
+        Err(Error::Unsettled { name: name.to_owned(), waited: began.elapsed() })
+    }
+
+    /// Builds a segment under a name that nobody living holds.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], and as for [`enter_named`](Self::enter_named).
+    pub fn create_named(name: &str, spec: &Spec) -> Result<Segment, Error> {
+        Self::create_named_in(Path::new(DIRECTORY), name, spec)
+    }
+
+    /// The same in another folder.
+    ///
+    /// # Errors
+    /// As for [`create_named`](Self::create_named).
+    pub fn create_named_in(directory: &Path, name: &str, spec: &Spec) -> Result<Segment, Error> {
+        let path = path(directory, name)?;
+        let built = build_unnamed(directory, spec, &path)?;
+        // Once for the name, once more after a stale one was taken away; somebody who is faster is alive.
+        for _ in 0..2 {
+            if link(&built, &path)? {
+                return Ok(built);
+            }
+            let holders = match open_trusted(&path)? {
+                Some(file) => match retire_if_stale(&file, &path)? {
+                    None => continue,
+                    Some(holders) => holders,
+                },
+                None => continue,
+            };
+            return Err(Error::NameTaken { name: name.to_owned(), holders });
+        }
+        Err(Error::NameTaken { name: name.to_owned(), holders: Vec::new() })
+    }
+
+    /// `None`: the name has just changed hands, look again.
+    fn open_or_link(directory: &Path, path: &Path, spec: &Spec) -> Result<Option<Segment>, Error> {
+        let Some(file) = open_trusted(path)? else {
+            let built = build_unnamed(directory, spec, path)?;
+            return Ok(link(&built, path)?.then_some(built));
+        };
+        if retire_if_stale(&file, path)?.is_none() {
+            return Ok(None);
+        }
+        Segment::attach(file, spec, Some(path.to_path_buf())).map(Some)
+    }
+
+    /// Whether the name, if there is one, still is this segment's.
+    fn is_current(&self) -> bool {
+        let named = self.path().is_none_or(|p| same_file(self.file(), p));
+        named && self.header().retired.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes the name away, if it still is this segment's. The segment itself lives on until its last holder ends.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn unlink(&self) -> Result<(), Error> {
+        let Some(path) = self.path() else { return Ok(()) };
+        // Whoever else holds this lock is unlinking the same name.
+        match Held::exclusive(self.file(), NAME_LOCK)? {
+            Some(_held) if same_file(self.file(), path) => unlink(path),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn build_unnamed(directory: &Path, spec: &Spec, path: &Path) -> Result<Segment, Error> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let fd = open(directory, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        .map_err(|e| Error::system(format!("making a file in {}", directory.display()), e))?;
+    Segment::build(File::from(fd), spec, Some(path.to_path_buf()))
+}
+
+/// `false` if the name is taken.
+fn link(built: &Segment, path: &Path) -> Result<bool, Error> {
+    let from = format!("/proc/self/fd/{}", built.file().as_raw_fd());
+    match linkat(AT_FDCWD, from.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(e) => Err(Error::system(format!("linking {}", path.display()), e)),
+    }
+}
+
+/// The file under the name, if there is one; only a regular file of ours that nobody else may touch will do.
+fn open_trusted(path: &Path) -> Result<Option<File>, Error> {
+    let untrusted = |why| Error::Untrusted { path: path.to_path_buf(), why };
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP) => return Err(untrusted("it is a symbolic link")),
+        Err(Errno::EACCES) => return Err(untrusted("this user may not open it")),
+        Err(e) => return Err(Error::system(format!("opening {}", path.display()), e)),
+    };
+    let stat = fstat(&file).map_err(|e| Error::system("fstat of the segment", e))?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(untrusted("it is not a regular file"));
+    }
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(untrusted("it belongs to another user"));
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return Err(untrusted("others may open it"));
+    }
+    Ok(Some(file))
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    match (fstat(file), lstat(path)) {
+        (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}
+
+fn unlink(path: &Path) -> Result<(), Error> {
+    match nix::unistd::unlink(path) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(Error::system(format!("unlinking {}", path.display()), e)),
+    }
+}
+
+/// Takes the name of a stale segment away (`None`), or says who holds it. A segment in which nobody has sat yet is not
+/// stale: its creator is about to.
+fn retire_if_stale(file: &File, path: &Path) -> Result<Option<Vec<u32>>, Error> {
+    let Some(seats) = Segment::attach_any(file)? else { return Ok(Some(Vec::new())) };
+    let stale = || {
+        let lives: Vec<Life> = (0..seats.spec().seats).map(|s| seats.life(s)).collect();
+        let none_lives = lives.iter().all(|l| matches!(l, Life::Absent | Life::Dead));
+        none_lives && lives.contains(&Life::Dead)
+    };
+    let retired = &seats.header().retired;
+    if !stale() && retired.load(Ordering::Acquire) == 0 {
+        let holders = (0..seats.spec().seats).filter(|s| seats.life(*s) != Life::Absent);
+        return Ok(Some(holders.map(|s| seats.seat_pid(s)).collect()));
+    }
+    let Some(_held) = Held::exclusive(file, NAME_LOCK)? else { return Ok(None) };
+    if !same_file(file, path) {
+        return Ok(None);
+    }
+    retired.store(1, Ordering::Release);
+    // With the fence in `take_seat`: either the newcomer sees `retired`, or we see its seat.
+    Real::fence(Ordering::SeqCst);
+    if stale() {
+        unlink(path)?;
+    } else {
+        retired.store(0, Ordering::Release);
+    }
+    Ok(None)
+}
+
+impl Segment {
+    /// Whatever segment of this version the file holds, to look at its seats; `None` if it holds none.
+    fn attach_any(file: &File) -> Result<Option<Segment>, Error> {
+        let peek = match crate::segment::Peek::at(file) {
+            Err(Error::Truncated { .. }) => return Ok(None),
+            peek => peek?,
+        };
+        let h = peek.header();
+        let spec = |body, reserve| Spec {
+            kind: h.kind.load(Ordering::Relaxed),
+            fingerprint: h.fingerprint.load(Ordering::Relaxed),
+            seats: h.seats.load(Ordering::Relaxed) as usize,
+            body,
+            reserve,
+        };
+        let (prefix, length) = (h.prefix.load(Ordering::Relaxed), h.length.load(Ordering::Relaxed));
+        let front = spec(0, 0).front();
+        let (Some(body), Some(reserve)) = (prefix.checked_sub(front), length.checked_sub(prefix)) else {
+            return Ok(None);
+        };
+        // `attach` checks everything against this spec again, the file's length above all.
+        let copy = file.try_clone().map_err(|e| Error::system("duplicating a descriptor", e))?;
+        if length > i64::MAX.cast_unsigned() || spec(body, reserve).length() != length {
+            return Ok(None);
+        }
+        match Segment::attach(copy, &spec(body, reserve), None) {
+            Ok(segment) => Ok(Some(segment)),
+            Err(Error::System { what, source }) => Err(Error::System { what, source }),
+            Err(_) => Ok(None),
+        }
+    }
+}
