@@ -1,1 +1,32 @@
-//! Sapwood
+//! Sapwood: collectives, channels and workqueues between threads and processes, over the fastest path that exists
+//! between them.
+//!
+//! This crate only gathers the names; each lives in the package that it links to.
+//!
+//! | what | where |
+//! |---|---|
+//! | [`Tree`]: a tree of processes, its all-reduce and family | `sapwood-tree` |
+//! | [`processes`], [`Rank`]: starting ranks, and what a launcher says | `sapwood-shm` |
+//! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
+//!
+//! Four processes average their gradients:
+//!
+//! ```no_run
+//! use sapwood::{Op, Tree, processes};
+//!
+//! // Starts this program four times; each copy runs the closure as one rank.
+//! let report = processes(4, |rank| {
+//!     let mut tree = Tree::join(&rank)?;
+//!     let mut gradients = vec![tree.rank() as f32; 1000];
+//!     tree.all_reduce(&mut gradients, Op::Avg)?;
+//!     assert_eq!(gradients[0], 1.5);
+//!     Ok::<(), sapwood::Error>(())
+//! })?;
+//! assert!(report.success(), "{report}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub use sapwood_shm as shm;
+pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
+pub use sapwood_tree::*;
