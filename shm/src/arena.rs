@@ -71,9 +71,11 @@ impl Arena {
         Arena { hall, blocks: none().collect(), reserved: vec![None; BLOCKS] }
     }
 
-    /// Bytes from one rank's tensor to the next one's in a block for `bytes` a rank.
-    fn stride(bytes: usize) -> u64 {
-        (bytes as u64).next_multiple_of(PAGE).max(PAGE)
+    /// Bytes from one rank's tensor to the next one's, and of the whole block, for `bytes` bytes a rank.
+    fn extent(&self, bytes: usize) -> Result<(u64, u64), Error> {
+        let stride = (bytes as u64).max(1).checked_next_multiple_of(PAGE);
+        let extent = stride.and_then(|s| Some((s, s.checked_mul(self.hall.ranks() as u64)?)));
+        extent.ok_or(Error::TooLong { bytes: bytes as u64 })
     }
 
     /// Rank 0: finds room for a tensor of `bytes` bytes a rank and backs it with memory.
@@ -85,8 +87,7 @@ impl Arena {
         if let Some((offset, len)) = retired.and_then(|b| self.reserved[b].take()) {
             self.hall.segment().release(self.start() + offset, len)?;
         }
-        let len = Self::stride(bytes).checked_mul(self.hall.ranks() as u64);
-        let len = len.ok_or(Error::TooLong { bytes: bytes as u64 })?;
+        let (_, len) = self.extent(bytes)?;
         // A retired block's number is not given out in the same breath: the others still have it mapped.
         let block = (0..BLOCKS).find(|b| self.reserved[*b].is_none() && retired != Some(*b));
         let block = block.ok_or(Error::TooManyTensors { limit: BLOCKS })?;
@@ -122,8 +123,7 @@ impl Arena {
         if let Some(retired) = offer.retired {
             *self.blocks.get_mut(retired).ok_or(Error::BadOffer { block: retired })? = None;
         }
-        let len = Self::stride(bytes).checked_mul(self.hall.ranks() as u64);
-        let len = len.ok_or(Error::TooLong { bytes: bytes as u64 })?;
+        let (_, len) = self.extent(bytes)?;
         let slot = self.blocks.get_mut(offer.block).ok_or(Error::BadOffer { block: offer.block })?;
         let at = self.hall.segment().reserve_offset().checked_add(offer.offset);
         let mapping = self.hall.segment().map(at.ok_or(Error::BadOffer { block: offer.block })?, len)?;
@@ -138,8 +138,8 @@ impl Arena {
     /// If the block was not mapped here for tensors of `len` elements.
     pub fn tensor<T: Element>(&self, block: usize, len: usize) -> Tensor<T> {
         let mapping = self.blocks[block].as_ref().expect("the block is mapped").mapping.clone();
-        let stride = Self::stride(len * size_of::<T>());
-        assert_eq!(mapping.len() as u64, stride * self.hall.ranks() as u64, "a block of another size");
+        let (stride, whole) = self.extent(len * size_of::<T>()).expect("it was mapped");
+        assert_eq!(mapping.len() as u64, whole, "a block of another size");
         // SAFETY: rank < ranks, so the tensor lies inside the mapping.
         let start = unsafe { mapping.ptr().add(self.hall.rank() * stride as usize) }.cast();
         let hold = Hold { hall: self.hall.clone(), block, _mapping: mapping };

@@ -6,9 +6,9 @@
 //!  | magic  | ver | kind| fingerprint | seats| 0     | prefix | length  | nonce  | retired| 0      |
 //!  +--------+-----+-----+-------------+------+-------+--------+---------+--------+--------+---...--+
 //!  4096: seat table, one line of 64 bytes a seat
-//!  +-------+-----+------------+-----------------+---+
-//!  | epoch | pid | start time | PID namespace   | 0 |
-//!  +-------+-----+------------+-----------------+---+
+//!  +-------+-----+------------+-----------------+-------+---+
+//!  | epoch | pid | start time | PID namespace   | never | 0 |
+//!  +-------+-----+------------+-----------------+-------+---+
 //!  body (whole pages, backed and mapped)     up to `prefix`
 //!  reserve (sparse, backed on demand)        up to `length`
 //! ```
@@ -57,6 +57,8 @@ pub(crate) struct SeatLine {
     pub(crate) start: U64,
     /// The inode of its PID namespace.
     pub(crate) namespace: U64,
+    /// 1 if whoever was to sit here ended before it did: written by the process that had started it.
+    pub(crate) never: U32,
 }
 
 /// What a segment is made for. All who attach must ask for the same.

@@ -3,6 +3,7 @@
 //! | seen                                                                  | answer | why it is proof                              |
 //! |-----------------------------------------------------------------------|--------|----------------------------------------------|
 //! | lock free, epoch 0                                                    | absent | nobody has sat there                         |
+//! | lock free, epoch 0, marked by the process that was to bring it        | dead   | its parent has reaped it                     |
 //! | lock free, epoch not 0                                                | dead   | the kernel dropped the lock at its death (or it gave the seat up) |
 //! | lock held, holder in another PID namespace, or not yet written        | alive  | nothing more can be known                    |
 //! | lock held, no process of that number and start time, or its pidfd is readable | dead | a child holds the description of its dead parent |
@@ -17,9 +18,10 @@
 #![allow(unsafe_code)]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sapwood_core::board::Life;
@@ -37,8 +39,9 @@ impl Segment {
         let epoch = line.epoch.load(Ordering::Acquire);
         if !held_by_another(self.file(), SEAT_LOCKS + seat as i64) {
             // The seat may have been taken and lost since the first look.
+            let never = line.never.load(Ordering::Acquire) != 0;
             let now = line.epoch.load(Ordering::Acquire);
-            return if now == 0 { Life::Absent } else { Life::Dead };
+            return if now == 0 && !never { Life::Absent } else { Life::Dead };
         }
         let pid = line.pid.load(Ordering::Acquire);
         let start = line.start.load(Ordering::Acquire);
@@ -58,10 +61,16 @@ fn process_life(pid: u32, start: u64) -> Life {
     };
     let mut polls = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     let ended = poll(&mut polls, PollTimeout::ZERO) == Ok(1) && polls[0].any() == Some(true);
-    if ended || start_time(pid).is_some_and(|other| other != start) {
+    if ended {
         return Life::Dead;
     }
-    if every_thread_exits(pid) { Life::Dying } else { Life::Alive }
+    let mut buffer = [0; STAT];
+    let Some(stat) = stat(pid, &mut buffer) else { return Life::Alive };
+    match field(stat, 22) {
+        Some(now) if now != start => Life::Dead,
+        _ if exits(stat) && every_thread_exits(pid) => Life::Dying,
+        _ => Life::Alive,
+    }
 }
 
 /// A descriptor of the process, readable once all its threads have ended.
@@ -75,9 +84,23 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
-/// When the process started, in clock ticks since boot (proc(5), field 22 of `stat`).
+/// Bytes of a `stat` line that are looked at: its 52 fields are shorter.
+const STAT: usize = 1024;
+
+/// The `stat` line of a process (proc(5)). Allocates nothing: ranks look at each other between two collectives.
+fn stat(pid: u32, buffer: &mut [u8; STAT]) -> Option<&str> {
+    let mut path = [0; 32];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/{pid}/stat").ok()?;
+    let unused = rest.len();
+    let path = std::str::from_utf8(&path[..path.len() - unused]).ok()?;
+    let len = fs::File::open(path).ok()?.read(buffer).ok()?;
+    std::str::from_utf8(&buffer[..len]).ok()
+}
+
+/// When the process started, in clock ticks since boot.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)
+    field(stat(pid, &mut [0; STAT])?, 22)
 }
 
 /// A field of a `stat` line, counted from 1. The name, field 2, may contain anything, brackets and blanks too.
@@ -108,9 +131,10 @@ fn every_thread_exits(pid: u32) -> bool {
     seen > 0
 }
 
-/// The inode of this process's PID namespace; 0 where it can't be known.
+/// The inode of this process's PID namespace; 0 where it can't be known. A process never changes it.
 pub(crate) fn pid_namespace() -> u64 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino())
+    static INODE: OnceLock<u64> = OnceLock::new();
+    *INODE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino()))
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ fn retire_if_stale(file: &File, path: &Path) -> Result<Option<Vec<u32>>, Error> 
 
 impl Segment {
     /// Whatever segment of this version the file holds, to look at its seats; `None` if it holds none.
-    fn attach_any(file: &File) -> Result<Option<Segment>, Error> {
+    pub(crate) fn attach_any(file: &File) -> Result<Option<Segment>, Error> {
         let peek = match crate::segment::Peek::at(file) {
             Err(Error::Truncated { .. }) => return Ok(None),
             peek => peek?,

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -222,13 +223,14 @@ impl Processes {
 
     fn spawn(self, call: u32) -> Result<Running, ProcessesError> {
         let meeting = Segment::anonymous_fd()?;
-        let mut running = Running { children: Vec::new(), exits: Vec::new() };
+        let mut running = Running::ended(Report { exits: Vec::new() });
         for rank in 0..self.n {
             // If this fails, dropping `running` ends those that have been started.
             let child = self.command(rank, call, &meeting).spawn();
             running.children.push(child.map_err(|source| ProcessesError::Start { rank, source })?);
             running.exits.push(None);
         }
+        running.meeting = Some(File::from(meeting));
         Ok(running)
     }
 
@@ -298,14 +300,26 @@ fn next_call() -> u32 {
 pub struct Running {
     children: Vec<Child>,
     exits: Vec<Option<Exit>>,
+    /// The file that the ranks meet in.
+    meeting: Option<File>,
+    /// Ranks that have ended, and of whom it is not yet known whether they ever came to the meeting.
+    unaccounted: Vec<usize>,
 }
+
+/// How often the meeting is looked at while somebody is unaccounted for.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Running {
     fn ended(report: Report) -> Self {
-        Running { children: Vec::new(), exits: report.exits.into_iter().map(Some).collect() }
+        Running {
+            children: Vec::new(),
+            exits: report.exits.into_iter().map(Some).collect(),
+            meeting: None,
+            unaccounted: Vec::new(),
+        }
     }
 
-    /// Process numbers, by rank.
+    /// Process numbers, by rank. Empty where nothing was started: in a rank, for the calls before its own.
     pub fn pids(&self) -> Vec<u32> {
         self.children.iter().map(Child::id).collect()
     }
@@ -315,10 +329,8 @@ impl Running {
     /// # Errors
     /// No such rank, or what the system says.
     pub fn signal(&self, rank: usize, signal: nix::sys::signal::Signal) -> io::Result<()> {
-        let child = self.children.get(rank).ok_or_else(|| io::Error::other(format!("no rank {rank}")))?;
-        if self.exits[rank].is_some() {
-            return Ok(());
-        }
+        let exit = self.exits.get(rank).ok_or_else(|| io::Error::other(format!("no rank {rank}")))?;
+        let (None, Some(child)) = (exit, self.children.get(rank)) else { return Ok(()) };
         Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal)?)
     }
 
@@ -351,8 +363,10 @@ impl Running {
                 if self.exits[rank].is_none() {
                     let status = child.try_wait().map_err(|source| ProcessesError::Wait { rank, source })?;
                     self.exits[rank] = status.map(Exit::from);
+                    self.unaccounted.extend(status.map(|_| rank));
                 }
             }
+            self.account();
             let running: Vec<usize> = (0..self.exits.len()).filter(|r| self.exits[*r].is_none()).collect();
             if running.is_empty() {
                 return Ok(());
@@ -362,7 +376,22 @@ impl Running {
             if left == Some(Duration::ZERO) {
                 return Err(ProcessesError::StillRunning { running, waited });
             }
-            self.sleep(&running, left)?;
+            let look = (!self.unaccounted.is_empty()).then_some(LOOK);
+            self.sleep(&running, left.into_iter().chain(look).min())?;
+        }
+    }
+
+    /// Tells the ranks that wait for the others at their meeting of those who ended before they came. As long as
+    /// nobody has made the meeting there is nobody to tell.
+    fn account(&mut self) {
+        if self.unaccounted.is_empty() {
+            return;
+        }
+        let met = self.meeting.as_ref().and_then(|f| Segment::attach_any(f).ok()?);
+        if let Some(met) = met {
+            for rank in self.unaccounted.drain(..).filter(|r| *r < met.spec().seats) {
+                met.never(rank);
+            }
         }
     }
 

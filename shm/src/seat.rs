@@ -93,6 +93,13 @@ impl Segment {
         Seat::register(file, seat)
     }
 
+    /// Says of a seat that nobody has taken that nobody ever will, because the process that was to take it has ended.
+    /// Only whoever started (and reaped) that process can know.
+    pub(crate) fn never(&self, seat: usize) {
+        // Pairs with the Acquire load in `life`: the process's own stores come before its end.
+        self.seat_line(seat).never.store(1, Ordering::Release);
+    }
+
     /// Process number of whoever took the seat, as it sees itself; 0 if nobody has.
     pub fn seat_pid(&self, seat: usize) -> u32 {
         self.seat_line(seat).pid.load(Ordering::Acquire)
