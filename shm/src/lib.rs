@@ -23,7 +23,7 @@ pub use arena::{Arena, BLOCKS, Offer, Tensor};
 pub use error::Error;
 pub use group::Group;
 pub use limits::{CPU_WORDS, allowed_cpus, cpu_quota};
-pub use prices::prices;
+pub use prices::{prices, wake_price};
 pub use processes::{Exit, Processes, ProcessesError, Report, Running, processes};
 pub use rank::{EnvError, Rank, Rendezvous};
 pub use sapwood_core::board::Life;

@@ -27,7 +27,7 @@ pub fn prices() -> Prices {
 }
 
 /// Nanoseconds from a ring to the sleeper's first instruction; `None` where no thread can be started.
-fn wake_price() -> Option<u64> {
+pub fn wake_price() -> Option<u64> {
     let pair = Arc::new(Pair { bell: Doorbell::new(0), round: Atom::new(0), woken: Atom::new(0) });
     let theirs = pair.clone();
     let sleeper = std::thread::Builder::new().name("sapwood-prices".into()).spawn(move || {

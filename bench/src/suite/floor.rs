@@ -1,0 +1,60 @@
+//! The floor of this machine: a cache line's way, copying, adding, waking.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::Effort;
+use crate::contender::Contender;
+use crate::report::Row;
+use crate::stats::summary;
+
+/// Bytes of the copy and add rows: in the second-level cache, and in memory.
+const SIZES: [usize; 2] = [256 << 10, 64 << 20];
+
+pub(super) fn run(effort: &Effort, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
+    let mut put = |bench: &str, size: usize, ranks: usize, unit: &'static str, values: &[f64]| {
+        let (median, p99) = summary(values);
+        let (bench, peer) = (bench.to_owned(), "floor".to_owned());
+        rows.push(Row { bench, peer, size, ranks, unit, median, p99, n: values.len(), note: None });
+    };
+    let mut pair = Contender::own("floor", "floor", 2)?;
+    let times = |pair: &mut Contender, bench: &str| -> Result<Vec<f64>, Box<dyn Error>> {
+        let iterations = (effort.turn / 500.0) as u64;
+        (0..effort.turns).map(|_| Ok(pair.turn(bench, 0, iterations)?.nanos)).collect()
+    };
+    let there_and_back = times(&mut pair, "pingpong")?;
+    put("floor.pingpong", 64, 2, "ns", &there_and_back.iter().map(|t| t / 2.0).collect::<Vec<_>>());
+    drop(pair);
+    for cores in [1, 2] {
+        for size in SIZES {
+            put("floor.copy", size, cores, "B/s", &rates(effort, cores, size, |a, b| a.copy_from_slice(b)));
+            let add = |a: &mut [f32], b: &[f32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            put("floor.add", size, cores, "B/s", &rates(effort, cores, size, add));
+        }
+    }
+    let wakes: Vec<f64> = (0..effort.turns).map(|_| sapwood_shm::wake_price().unwrap_or(0) as f64).collect();
+    put("floor.wake", 0, 2, "ns", &wakes);
+    Ok(())
+}
+
+/// Bytes of `a` a second, all cores together.
+fn rates(effort: &Effort, cores: usize, size: usize, f: fn(&mut [f32], &[f32])) -> Vec<f64> {
+    let one = || {
+        let (mut a, b) = (vec![1.0f32; size / 4], vec![1.0f32; size / 4]);
+        f(&mut a, &b);
+        let (start, mut rounds) = (Instant::now(), 0);
+        while (start.elapsed().as_nanos() as f64) < effort.turn {
+            f(black_box(&mut a), black_box(&b));
+            rounds += 1;
+        }
+        (size * rounds) as f64 / start.elapsed().as_secs_f64()
+    };
+    let turn = || {
+        std::thread::scope(|s| {
+            let threads: Vec<_> = (0..cores).map(|_| s.spawn(one)).collect();
+            threads.into_iter().map(|t| t.join().expect("no panic")).sum()
+        })
+    };
+    (0..effort.turns).map(|_| turn()).collect()
+}
