@@ -55,8 +55,8 @@ pub(super) trait Float: Number {
     unsafe fn splat(p: *const u8) -> Self;
 }
 
-/// f32 registers, which also do the arithmetic of the 16-bit floats.
-pub(super) trait Single: Float {
+/// f32 registers that do the arithmetic of f16.
+pub(super) trait Half: Float {
     /// # Safety
     /// As [`Lanes::load`], for `N` elements of f16.
     unsafe fn load_f16(p: *const u8) -> Self;
@@ -65,6 +65,10 @@ pub(super) trait Single: Float {
     /// # Safety
     /// As [`Lanes::store`], for `N` elements of f16.
     unsafe fn store_f16(self, p: *mut u8);
+}
+
+/// f32 registers that do the arithmetic of bf16.
+pub(super) trait Brain: Float {
     /// # Safety
     /// As [`Lanes::load`], for `N` elements of bf16.
     unsafe fn load_bf16(p: *const u8) -> Self;
@@ -73,6 +77,90 @@ pub(super) trait Single: Float {
     /// # Safety
     /// As [`Lanes::store`], for `N` elements of bf16.
     unsafe fn store_bf16(self, p: *mut u8);
+}
+
+/// Two registers of f32 as one. A register of bf16 becomes two of f32, and these become one again, with the least
+/// effort where the two may share its elements out as they like; [`Twin`] says how they do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Two<R>(pub(super) R, pub(super) R);
+
+/// A register of f32 of which two hold the elements of one register of bf16.
+pub(super) trait Twin: Float {
+    /// # Safety
+    /// As [`Lanes::load`], for two registers.
+    unsafe fn load_two(p: *const u8) -> Two<Self>;
+    /// # Safety
+    /// As [`Lanes::store`], for two registers.
+    unsafe fn store_two(two: Two<Self>, p: *mut u8);
+    /// # Safety
+    /// As [`Brain::load_bf16`], for two registers.
+    unsafe fn load_bf16(p: *const u8) -> Two<Self>;
+    /// # Safety
+    /// As [`Brain::store_bf16`], for two registers.
+    unsafe fn store_bf16(two: Two<Self>, p: *mut u8);
+}
+
+impl<R: Twin> Lanes for Two<R> {
+    const N: usize = 2 * R::N;
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self {
+        // SAFETY: the contract of the function called is the caller's promise, word for word.
+        unsafe { R::load_two(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8) {
+        // SAFETY: the contract of the function called is the caller's promise, word for word.
+        unsafe { R::store_two(self, p) }
+    }
+}
+
+impl<R: Twin> Number for Two<R> {
+    #[inline(always)]
+    fn sum(self, other: Self) -> Self {
+        Two(self.0.sum(other.0), self.1.sum(other.1))
+    }
+    #[inline(always)]
+    fn prod(self, other: Self) -> Self {
+        Two(self.0.prod(other.0), self.1.prod(other.1))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Two(self.0.min(other.0), self.1.min(other.1))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Two(self.0.max(other.0), self.1.max(other.1))
+    }
+}
+
+impl<R: Twin> Float for Two<R> {
+    #[inline(always)]
+    fn half_sum(self, other: Self) -> Self {
+        Two(self.0.half_sum(other.0), self.1.half_sum(other.1))
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Two(self.0.div(other.0), self.1.div(other.1))
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> Self {
+        // SAFETY: the contract of the function called is the caller's promise, word for word.
+        let one = unsafe { R::splat(p) };
+        Two(one, one)
+    }
+}
+
+impl<R: Twin> Brain for Two<R> {
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> Self {
+        // SAFETY: the contract of the function called is the caller's promise, word for word.
+        unsafe { R::load_bf16(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u8) {
+        // SAFETY: the contract of the function called is the caller's promise, word for word.
+        unsafe { R::store_bf16(self, p) }
+    }
 }
 
 /// How elements lie in the memory that a kernel reads.
@@ -123,11 +211,11 @@ form!(
 );
 form!(
     /// Elements are f16, numbers f32.
-    F16: Single, 2, load_f16, store_f16
+    F16: Half, 2, load_f16, store_f16
 );
 form!(
     /// Elements are bf16, numbers f32.
-    Bf16: Single, 2, load_bf16, store_bf16
+    Bf16: Brain, 2, load_bf16, store_bf16
 );
 
 /// One number stands for all elements.
@@ -191,8 +279,10 @@ pub(super) trait Isa {
     type U16: Number;
     type U32: Number;
     type U64: Number;
-    type F32: Single;
+    type F32: Half;
     type F64: Float;
+    /// The arithmetic of bf16.
+    type Bf16: Brain;
 
     /// # Safety
     /// The CPU has this level, and `n >= R::N`. `n` elements can be read at `a` and `b` and written at `dst`, each in
@@ -217,8 +307,9 @@ pub(super) trait Isa {
 
 /// The loop over whole registers, for levels whose registers hold many numbers.
 ///
-/// The end is not finished number by number: the last register of results is computed before anything is written,
-/// and stored after the loop, where it rewrites some of the loop's results with the same bits.
+/// The ends are not done number by number: where the count leaves a rest, or where a long run starts across a line of
+/// the cache, one register of results for that end is computed before anything is written, and stored after the loop,
+/// where it rewrites some of the loop's results with the same bits.
 ///
 /// # Safety
 /// As [`Isa::dual`] with `DUAL`, else as [`Isa::each`], and `also` is not used.
@@ -237,14 +328,18 @@ pub(super) unsafe fn strip<D, A, B, R, O, const DUAL: bool>(
     O: Apply<R>,
 {
     debug_assert!(n >= R::N);
+    let off = dst.addr() % (R::N * D::STRIDE);
+    let first = if off == 0 || n < 8 * R::N { 0 } else { R::N - off / D::STRIDE };
+    let whole = n - (n - first) % R::N;
     let last = n - R::N;
     // SAFETY: every index given to `result` and `put` is at most n - N, so the N elements from there on are among
     // the n that the caller vouches for. Each element is read before it is written even if a destination is a
-    // source: the loop reads i.. before it writes i.., never goes back, and the end was read before the loop.
+    // source: the loop reads i.. before it writes i.., never goes back, and the ends were read before the loop.
     unsafe {
-        let end = result::<A, B, R, O>(a, b, last);
-        let mut i = 0;
-        while i + 4 * R::N <= last {
+        let start = if first > 0 { Some(result::<A, B, R, O>(a, b, 0)) } else { None };
+        let end = if whole < n { Some(result::<A, B, R, O>(a, b, last)) } else { None };
+        let mut i = first;
+        while i + 4 * R::N <= whole {
             let r0 = result::<A, B, R, O>(a, b, i);
             let r1 = result::<A, B, R, O>(a, b, i + R::N);
             let r2 = result::<A, B, R, O>(a, b, i + 2 * R::N);
@@ -255,12 +350,17 @@ pub(super) unsafe fn strip<D, A, B, R, O, const DUAL: bool>(
             put::<D, R, DUAL>(dst, also, i + 3 * R::N, r3);
             i += 4 * R::N;
         }
-        while i < last {
+        while i < whole {
             let r = result::<A, B, R, O>(a, b, i);
             put::<D, R, DUAL>(dst, also, i, r);
             i += R::N;
         }
-        put::<D, R, DUAL>(dst, also, last, end);
+        if let Some(start) = start {
+            put::<D, R, DUAL>(dst, also, 0, start);
+        }
+        if let Some(end) = end {
+            put::<D, R, DUAL>(dst, also, last, end);
+        }
     }
 }
 

@@ -72,7 +72,7 @@ const TINY: usize = 64;
 /// Elements up to which `fold` goes element by element.
 const FEW: usize = 16;
 /// Bytes of the running result of a fold: it, a source's part and a destination's stay in the first-level cache.
-const TILE: usize = 4096;
+const TILE: usize = 2048;
 /// Bytes between a refill and the reading of what it overwrites.
 const REFILL: usize = 4096;
 

@@ -120,4 +120,4 @@ macro_rules! float_element {
 float_element!(f32: f32, Plain F32, identity, identity);
 float_element!(f64: f64, Plain F64, identity, identity);
 float_element!(f16: f32, F16 F32, |h: f16| f16_to_f32(h.to_bits()), |x| f16::from_bits(f32_to_f16(x)));
-float_element!(bf16: f32, Bf16 F32, |b: bf16| bf16_to_f32(b.to_bits()), |x| bf16::from_bits(f32_to_bf16(x)));
+float_element!(bf16: f32, Bf16 Bf16, |b: bf16| bf16_to_f32(b.to_bits()), |x| bf16::from_bits(f32_to_bf16(x)));
