@@ -9,7 +9,8 @@
 use core::arch::x86_64::*;
 
 use super::Level;
-use super::lanes::{Apply, Bits, Float, Half, Isa, Lanes, Number, Sink, Source, Twin, Two, strip};
+use super::lanes::{Apply, Bits, Float, Half, Isa, Lanes, Number, Sink, Source};
+use super::wide::{Twin, Two, strip};
 
 /// What this CPU has and this system saves on a switch of threads.
 pub(super) fn supported() -> Level {

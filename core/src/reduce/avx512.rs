@@ -7,7 +7,8 @@
 use core::arch::x86_64::*;
 
 use super::avx2::{bits, float, register};
-use super::lanes::{Apply, Bits, Float, Half, Isa, Lanes, Number, Sink, Source, Twin, Two, strip};
+use super::lanes::{Apply, Bits, Float, Half, Isa, Lanes, Number, Sink, Source};
+use super::wide::{Twin, Two, strip};
 
 /// The level of 512-bit registers.
 #[derive(Debug)]

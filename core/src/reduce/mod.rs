@@ -27,6 +27,8 @@ mod portable;
 #[cfg(test)]
 mod rounding;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use core::fmt;
 use core::marker::PhantomData;
