@@ -1,4 +1,5 @@
-//! What the kernels of all levels share: registers, the forms in which elements lie in memory, the operations, and the table of kernels that follows from them.
+//! What the kernels of all levels share: registers, the forms in which elements lie in memory, the operations, and
+//! the table of kernels that follows from them.
 //!
 //! A level of the CPU supplies register types ([`Isa`]); a portable register is simply one number. A kernel is
 //! `destination ← left ∘ right` for one operation and three forms of memory, so that f16 needs no code of its own:

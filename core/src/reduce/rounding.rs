@@ -48,21 +48,17 @@ fn widen<H: Half, B: Brain>(h: &[u16; N]) -> ([f32; N], [f32; N]) {
     (f, b)
 }
 
+fn of<I: Isa>(level: Level) -> (Level, Narrow, Widen) {
+    (level, narrow::<I::F32, I::Bf16>, widen::<I::F32, I::Bf16>)
+}
+
 fn levels() -> Vec<(Level, Narrow, Widen)> {
-    let all: [(Level, Narrow, Widen); 3] = [
-        (Level::Portable, narrow::<f32, f32>, widen::<f32, f32>),
+    let all = [
+        of::<super::portable::Portable>(Level::Portable),
         #[cfg(target_arch = "x86_64")]
-        (
-            Level::Avx2,
-            narrow::<<super::avx2::Avx2 as Isa>::F32, <super::avx2::Avx2 as Isa>::Bf16>,
-            widen::<<super::avx2::Avx2 as Isa>::F32, <super::avx2::Avx2 as Isa>::Bf16>,
-        ),
+        of::<super::avx2::Avx2>(Level::Avx2),
         #[cfg(target_arch = "x86_64")]
-        (
-            Level::Avx512,
-            narrow::<<super::avx512::Avx512 as Isa>::F32, <super::avx512::Avx512 as Isa>::Bf16>,
-            widen::<<super::avx512::Avx512 as Isa>::F32, <super::avx512::Avx512 as Isa>::Bf16>,
-        ),
+        of::<super::avx512::Avx512>(Level::Avx512),
     ];
     let (here, missing): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|(level, ..)| *level <= Level::detect());
