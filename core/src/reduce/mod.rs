@@ -73,7 +73,7 @@ const REGISTER: usize = 64;
 /// Elements up to which a fold of more than a pair goes element by element.
 const FEW: usize = 8;
 /// Bytes of the running result of a fold. Small, because the CPU fetches the next tile of each source on its own
-/// while the other sources are read: with four sources in memory, tiles of 4 KiB were slower by a tenth and more.
+/// while the other sources are read: larger tiles were slower, most so for many sources in memory.
 const TILE: usize = 2048;
 /// Bytes between a refill and the reading of what it overwrites.
 const REFILL: usize = 4096;
