@@ -2,14 +2,15 @@
 //!
 //! # Safety
 //! Intrinsics may only run on a CPU that has them. A register here is proof of it: only the unsafe constructors of
-//! `Lanes`, `Float` and `Single` make one, and the table of these kernels is only reached after [`supported`] said
+//! `Lanes` and its kin make one, and the table of these kernels is only reached after [`supported`] said
 //! yes.
 #![allow(unsafe_code)]
 
 use core::arch::x86_64::*;
 
 use super::Level;
-use super::lanes::{Apply, Bits, Float, Isa, Lanes, Number, Single, Sink, Source, strip};
+use super::lanes::{Apply, Bits, Float, Half, Isa, Lanes, Number, Sink, Source};
+use super::wide::{Twin, Two, strip};
 
 /// What this CPU has and this system saves on a switch of threads.
 pub(super) fn supported() -> Level {
@@ -56,6 +57,7 @@ impl Isa for Avx2 {
     type U64 = U64x4;
     type F32 = F32x8;
     type F64 = F64x4;
+    type Bf16 = Two<F32x8>;
 
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn each<D: Sink<R>, A: Source<R>, B: Source<R>, R: Lanes, O: Apply<R>>(
@@ -191,7 +193,7 @@ bits!(U8x32: _mm256_and_si256 _mm256_or_si256 _mm256_xor_si256);
 float!(F32x8 of f32: _mm256_add_ps _mm256_mul_ps _mm256_div_ps _mm256_set1_ps);
 float!(F64x4 of f64: _mm256_add_pd _mm256_mul_pd _mm256_div_pd _mm256_set1_pd);
 
-impl Single for F32x8 {
+impl Half for F32x8 {
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> Self {
         // SAFETY: the caller promises the instructions and eight readable elements, 16 bytes.
@@ -202,39 +204,64 @@ impl Single for F32x8 {
         // SAFETY: `self` exists, so the CPU has the instructions; the caller promises room for eight, 16 bytes.
         unsafe { _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
     }
+}
+
+/// The first register has elements 0 … 3 and 8 … 11, the second 4 … 7 and 12 … 15: so the instructions that pack and
+/// unpack within halves of a register share them out.
+impl Twin for F32x8 {
     #[inline(always)]
-    unsafe fn load_bf16(p: *const u8) -> Self {
-        // SAFETY: the caller promises the instructions and eight readable elements, 16 bytes.
-        Self(unsafe { bf16_to_ps(_mm_loadu_si128(p.cast())) })
+    unsafe fn load_two(p: *const u8) -> Two<Self> {
+        // SAFETY: the caller promises the instructions and two registers of readable numbers.
+        unsafe {
+            let (low, high) = (Self::load(p).0, Self::load(p.add(32)).0);
+            Two(
+                Self(_mm256_permute2f128_ps::<0x20>(low, high)),
+                Self(_mm256_permute2f128_ps::<0x31>(low, high)),
+            )
+        }
     }
     #[inline(always)]
-    unsafe fn store_bf16(self, p: *mut u8) {
-        // SAFETY: `self` exists, so the CPU has the instructions; the caller promises room for eight, 16 bytes.
-        unsafe { _mm_storeu_si128(p.cast(), ps_to_bf16(self.0)) }
+    unsafe fn store_two(two: Two<Self>, p: *mut u8) {
+        // SAFETY: `two` exists, so the CPU has the instructions; the caller promises room for two registers.
+        unsafe {
+            Self(_mm256_permute2f128_ps::<0x20>(two.0.0, two.1.0)).store(p);
+            Self(_mm256_permute2f128_ps::<0x31>(two.0.0, two.1.0)).store(p.add(32));
+        }
+    }
+    /// A bf16 is the upper half of an f32.
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> Two<Self> {
+        // SAFETY: the caller promises the instructions and sixteen readable elements, 32 bytes.
+        unsafe {
+            let (zero, halves) = (_mm256_setzero_si256(), _mm256_loadu_si256(p.cast()));
+            Two(
+                Self(_mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, halves))),
+                Self(_mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, halves))),
+            )
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(two: Two<Self>, p: *mut u8) {
+        // SAFETY: `two` exists, so the CPU has the instructions; the caller promises room for sixteen, 32 bytes.
+        unsafe {
+            let halves = _mm256_packus_epi32(ps_to_bf16(two.0.0), ps_to_bf16(two.1.0));
+            _mm256_storeu_si256(p.cast(), halves);
+        }
     }
 }
 
-/// A bf16 is the upper half of an f32.
+/// A bf16 in the lower half of each number, zeros above. To nearest, ties to even: a carry out of the lower half
+/// reaches the upper one if the lower is above one half, or is one half and the upper is odd. NaNs keep their upper
+/// half and become quiet.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn bf16_to_ps(b: __m128i) -> __m256 {
-    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(b)))
-}
-
-/// To nearest, ties to even: a carry out of the lower half reaches the upper one if the lower is above one half, or
-/// is one half and the upper is odd. NaNs keep their upper half and become quiet.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn ps_to_bf16(x: __m256) -> __m128i {
+fn ps_to_bf16(x: __m256) -> __m256i {
     let bits = _mm256_castps_si256(x);
-    let upper = _mm256_srli_epi32::<16>(bits);
-    let even = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
     let carried = _mm256_add_epi32(bits, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff)));
-    let rounded = _mm256_srli_epi32::<16>(carried);
-    let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
     let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
-    let result = _mm256_blendv_epi8(rounded, quiet, nan);
-    _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256::<1>(result))
+    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(carried, quiet, nan))
 }
 
 /// The instruction yields its second operand for two zeros and for a NaN. Asked both ways, the answers are alike or

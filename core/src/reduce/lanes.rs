@@ -1,5 +1,5 @@
-//! What the kernels of all levels share: registers, the forms in which elements lie in memory, the operations, the
-//! one loop over whole registers, and the table of kernels that follows from them.
+//! What the kernels of all levels share: registers, the forms in which elements lie in memory, the operations, and
+//! the table of kernels that follows from them.
 //!
 //! A level of the CPU supplies register types ([`Isa`]); a portable register is simply one number. A kernel is
 //! `destination ← left ∘ right` for one operation and three forms of memory, so that f16 needs no code of its own:
@@ -55,8 +55,8 @@ pub(super) trait Float: Number {
     unsafe fn splat(p: *const u8) -> Self;
 }
 
-/// f32 registers, which also do the arithmetic of the 16-bit floats.
-pub(super) trait Single: Float {
+/// f32 registers that do the arithmetic of f16.
+pub(super) trait Half: Float {
     /// # Safety
     /// As [`Lanes::load`], for `N` elements of f16.
     unsafe fn load_f16(p: *const u8) -> Self;
@@ -65,6 +65,10 @@ pub(super) trait Single: Float {
     /// # Safety
     /// As [`Lanes::store`], for `N` elements of f16.
     unsafe fn store_f16(self, p: *mut u8);
+}
+
+/// f32 registers that do the arithmetic of bf16.
+pub(super) trait Brain: Float {
     /// # Safety
     /// As [`Lanes::load`], for `N` elements of bf16.
     unsafe fn load_bf16(p: *const u8) -> Self;
@@ -123,11 +127,11 @@ form!(
 );
 form!(
     /// Elements are f16, numbers f32.
-    F16: Single, 2, load_f16, store_f16
+    F16: Half, 2, load_f16, store_f16
 );
 form!(
     /// Elements are bf16, numbers f32.
-    Bf16: Single, 2, load_bf16, store_bf16
+    Bf16: Brain, 2, load_bf16, store_bf16
 );
 
 /// One number stands for all elements.
@@ -191,8 +195,10 @@ pub(super) trait Isa {
     type U16: Number;
     type U32: Number;
     type U64: Number;
-    type F32: Single;
+    type F32: Half;
     type F64: Float;
+    /// The arithmetic of bf16.
+    type Bf16: Brain;
 
     /// # Safety
     /// The CPU has this level, and `n >= R::N`. `n` elements can be read at `a` and `b` and written at `dst`, each in
@@ -213,80 +219,6 @@ pub(super) trait Isa {
         b: *const u8,
         n: usize,
     );
-}
-
-/// The loop over whole registers, for levels whose registers hold many numbers.
-///
-/// The end is not finished number by number: the last register of results is computed before anything is written,
-/// and stored after the loop, where it rewrites some of the loop's results with the same bits.
-///
-/// # Safety
-/// As [`Isa::dual`] with `DUAL`, else as [`Isa::each`], and `also` is not used.
-#[inline(always)]
-pub(super) unsafe fn strip<D, A, B, R, O, const DUAL: bool>(
-    dst: *mut u8,
-    also: *mut u8,
-    a: *const u8,
-    b: *const u8,
-    n: usize,
-) where
-    D: Sink<R>,
-    A: Source<R>,
-    B: Source<R>,
-    R: Lanes,
-    O: Apply<R>,
-{
-    debug_assert!(n >= R::N);
-    let last = n - R::N;
-    // SAFETY: every index given to `result` and `put` is at most n - N, so the N elements from there on are among
-    // the n that the caller vouches for. Each element is read before it is written even if a destination is a
-    // source: the loop reads i.. before it writes i.., never goes back, and the end was read before the loop.
-    unsafe {
-        let end = result::<A, B, R, O>(a, b, last);
-        let mut i = 0;
-        while i + 4 * R::N <= last {
-            let r0 = result::<A, B, R, O>(a, b, i);
-            let r1 = result::<A, B, R, O>(a, b, i + R::N);
-            let r2 = result::<A, B, R, O>(a, b, i + 2 * R::N);
-            let r3 = result::<A, B, R, O>(a, b, i + 3 * R::N);
-            put::<D, R, DUAL>(dst, also, i, r0);
-            put::<D, R, DUAL>(dst, also, i + R::N, r1);
-            put::<D, R, DUAL>(dst, also, i + 2 * R::N, r2);
-            put::<D, R, DUAL>(dst, also, i + 3 * R::N, r3);
-            i += 4 * R::N;
-        }
-        while i < last {
-            let r = result::<A, B, R, O>(a, b, i);
-            put::<D, R, DUAL>(dst, also, i, r);
-            i += R::N;
-        }
-        put::<D, R, DUAL>(dst, also, last, end);
-    }
-}
-
-/// # Safety
-/// The CPU has the register, and `N` elements can be read at index `i` of `a` and of `b`.
-#[inline(always)]
-unsafe fn result<A: Source<R>, B: Source<R>, R: Lanes, O: Apply<R>>(
-    a: *const u8,
-    b: *const u8,
-    i: usize,
-) -> R {
-    // SAFETY: the caller vouches for the elements from index i on, and index i lies STRIDE * i bytes in.
-    unsafe { O::apply(A::load(a.add(i * A::STRIDE)), B::load(b.add(i * B::STRIDE))) }
-}
-
-/// # Safety
-/// `N` elements can be written at index `i` of `dst`, and of `also` with `DUAL`.
-#[inline(always)]
-unsafe fn put<D: Sink<R>, R: Lanes, const DUAL: bool>(dst: *mut u8, also: *mut u8, i: usize, r: R) {
-    // SAFETY: the caller vouches for the elements from index i on, and index i lies STRIDE * i bytes in.
-    unsafe {
-        D::store(dst.add(i * D::STRIDE), r);
-        if DUAL {
-            D::store(also.add(i * D::STRIDE), r);
-        }
-    }
 }
 
 /// The kernels of one operation on one dtype. "Number" is the type of the running result: f32 for the 16-bit floats,

@@ -8,7 +8,8 @@
 //! A thread that has set its CPU to flush subnormals to zero, or to round otherwise, gets results of that kind.
 //!
 //! **Levels.** The kernels of AVX2 and AVX-512 are written by hand, for every dtype and operation; [`Level::detect`]
-//! finds out once what the CPU has. All other targets use the portable kernels, which the compiler vectorises.
+//! finds out once what the CPU has. 512-bit registers are used where
+//! they save instructions: for the rest they were no faster from the caches and slower from memory. All other targets use the portable kernels, which the compiler vectorises.
 //!
 //! # Safety
 //! Tensors may lie in memory that other processes map, so kernels take raw pointers and make no reference from
@@ -26,6 +27,8 @@ mod portable;
 #[cfg(test)]
 mod rounding;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -67,12 +70,11 @@ pub struct Kernel<T: Element> {
 
 /// Bytes of the widest register of any level: from so many bytes of a tensor on, every kernel may run.
 const REGISTER: usize = 64;
-/// Bytes up to which `fold` may go element by element.
-const TINY: usize = 64;
-/// Elements up to which `fold` goes element by element.
-const FEW: usize = 16;
-/// Bytes of the running result of a fold: it, a source's part and a destination's stay in the first-level cache.
-const TILE: usize = 4096;
+/// Elements up to which a fold of more than a pair goes element by element.
+const FEW: usize = 8;
+/// Bytes of the running result of a fold. Small, because the CPU fetches the next tile of each source on its own
+/// while the other sources are read: larger tiles were slower, most so for many sources in memory.
+const TILE: usize = 2048;
 /// Bytes between a refill and the reading of what it overwrites.
 const REFILL: usize = 4096;
 
@@ -87,7 +89,7 @@ impl<T: Element> Kernel<T> {
     /// [`Unsupported`] for the average of integers and for bit operations on floats.
     #[inline]
     pub fn new(op: Op) -> Result<Kernel<T>, Unsupported> {
-        Kernel::of_level(op, Level::detect())
+        Kernel::of_level(op, Level::detect().min(T::BEST))
     }
 
     /// The kernel of one level, to test or measure it; nothing if this CPU does not have the level.
@@ -201,10 +203,10 @@ impl<T: Element> Kernel<T> {
                 for k in 0..dests {
                     copy(src(0), dst(k), n);
                 }
-            } else if n <= FEW && n * size_of::<T>() <= TINY {
-                self.fold_few(n, sources, src, dests, dst);
             } else if sources == 2 && dests == 1 {
                 call(entry.pair, entry, dst(0), src(0), src(1), n);
+            } else if n <= FEW {
+                self.fold_few(n, sources, src, dests, dst);
             } else if sources == 2 && dests == 2 && dst(0) != dst(1) {
                 let (also, a, b) = (dst(1).cast(), src(0).cast(), src(1).cast());
                 (entry.dual)(dst(0).cast(), also, a, b, n * entry.unit);

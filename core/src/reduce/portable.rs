@@ -5,7 +5,7 @@
 //! contracts in `lanes` say what they vouch for.
 #![allow(unsafe_code)]
 
-use super::lanes::{Apply, Bits, Float, Isa, Lanes, Number, Single, Sink, Source};
+use super::lanes::{Apply, Bits, Brain, Float, Half, Isa, Lanes, Number, Sink, Source};
 
 /// The portable level.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ impl Isa for Portable {
     type U64 = u64;
     type F32 = f32;
     type F64 = f64;
+    type Bf16 = f32;
 
     /// The three loops differ only in which pointers are one. Told apart, the compiler's test for overlap passes
     /// also in place, and the loop runs vectorised.
@@ -197,7 +198,7 @@ macro_rules! float {
 
 float!(f32, f64);
 
-impl Single for f32 {
+impl Half for f32 {
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> Self {
         // SAFETY: the caller promises one readable, aligned f16, which is laid out as a u16.
@@ -208,6 +209,9 @@ impl Single for f32 {
         // SAFETY: the caller promises room for one aligned f16, which is laid out as a u16.
         unsafe { p.cast::<u16>().write(f32_to_f16(self)) }
     }
+}
+
+impl Brain for f32 {
     #[inline(always)]
     unsafe fn load_bf16(p: *const u8) -> Self {
         // SAFETY: the caller promises one readable, aligned bf16, which is laid out as a u16.

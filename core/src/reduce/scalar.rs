@@ -4,9 +4,9 @@ use core::convert::identity;
 
 use half::{bf16, f16};
 
-use super::Op;
 use super::lanes::{Bf16, Bits, F16, Isa, Number, Plain, Table, floats, integers};
 use super::portable::{Portable, bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::{Level, Op};
 
 /// What reduction needs of an element type: its kernels, and the same arithmetic on single elements.
 pub trait Scalar: Copy {
@@ -20,6 +20,10 @@ pub trait Scalar: Copy {
     /// The kernels of AVX-512.
     #[cfg(target_arch = "x86_64")]
     const AVX512: &'static Table;
+
+    /// The level that is fastest if the CPU has all. AVX-512 gains where AVX2 lacks an instruction, for integers of
+    /// 64 bits and for bf16.
+    const BEST: Level;
 
     /// This element as a number.
     fn widen(self) -> Self::Number;
@@ -51,6 +55,7 @@ macro_rules! integer_element {
             impl Scalar for $t {
                 type Number = $t;
                 tables!(integers $r $w);
+                const BEST: Level = if size_of::<$t>() == 8 { Level::Avx512 } else { Level::Avx2 };
 
                 #[inline(always)]
                 fn widen(self) -> $t {
@@ -86,10 +91,11 @@ integer_element!(i8: I8 U8, i16: I16 U16, i32: I32 U32, i64: I64 U64);
 integer_element!(u8: U8 U8, u16: U16 U16, u32: U32 U32, u64: U64 U64);
 
 macro_rules! float_element {
-    ($t:ty: $number:ty, $form:ident $r:ident, $widen:expr, $narrow:expr) => {
+    ($t:ty: $number:ty, $best:ident, $form:ident $r:ident, $widen:expr, $narrow:expr) => {
         impl Scalar for $t {
             type Number = $number;
             tables!(floats $form $r);
+            const BEST: Level = Level::$best;
 
             #[inline(always)]
             fn widen(self) -> $number {
@@ -117,7 +123,7 @@ macro_rules! float_element {
     };
 }
 
-float_element!(f32: f32, Plain F32, identity, identity);
-float_element!(f64: f64, Plain F64, identity, identity);
-float_element!(f16: f32, F16 F32, |h: f16| f16_to_f32(h.to_bits()), |x| f16::from_bits(f32_to_f16(x)));
-float_element!(bf16: f32, Bf16 F32, |b: bf16| bf16_to_f32(b.to_bits()), |x| bf16::from_bits(f32_to_bf16(x)));
+float_element!(f32: f32, Avx2, Plain F32, identity, identity);
+float_element!(f64: f64, Avx2, Plain F64, identity, identity);
+float_element!(f16: f32, Avx2, F16 F32, |h: f16| f16_to_f32(h.to_bits()), |x| f16::from_bits(f32_to_f16(x)));
+float_element!(bf16: f32, Avx512, Bf16 Bf16, |b: bf16| bf16_to_f32(b.to_bits()), |x| bf16::from_bits(f32_to_bf16(x)));
