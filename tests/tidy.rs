@@ -15,12 +15,20 @@ const UNSAFE: &[&str] = &[
     "core/src/real.rs",
     "core/src/reduce/avx2.rs",
     "core/src/reduce/avx512.rs",
+    "core/src/reduce/lanes.rs",
     "core/src/reduce/mod.rs",
     "core/src/reduce/portable.rs",
+    "core/src/reduce/rounding.rs",
+    "core/src/reduce/wide.rs",
     "core/src/tensors.rs",
     "core/src/testing/heap.rs",
     "shm/src/arena.rs",
+    "shm/src/fd_pass.rs",
     "shm/src/group.rs",
+    "shm/src/liveness.rs",
+    "shm/src/processes.rs",
+    "shm/src/seat.rs",
+    "shm/src/segment.rs",
 ];
 const MOST_LINES: usize = 800;
 const MOST_COLUMNS: usize = 120;
@@ -93,7 +101,8 @@ fn files_and_lines_have_bounds() {
         let lines = text.lines().count();
         assert!(lines <= MOST_LINES, "{path} has {lines} lines; is there a second idea in it?");
         for (i, line) in text.lines().enumerate() {
-            assert!(line.chars().count() <= MOST_COLUMNS, "{path}:{} is too long", i + 1);
+            let table = line.trim_start().starts_with("//! |"); // rows of a table can't be broken
+            assert!(table || line.chars().count() <= MOST_COLUMNS, "{path}:{} is too long", i + 1);
             assert!(
                 line.trim_end() == line && !line.contains('\t'),
                 "{path}:{} has stray white space",
@@ -107,7 +116,7 @@ fn files_and_lines_have_bounds() {
 #[test]
 fn nobody_turns_the_ban_on_atomics_off() {
     // Family files, and words that are private to a process.
-    const MAY: &[&str] = &["core/src/real.rs", "core/src/reduce/level.rs"];
+    const MAY: &[&str] = &["core/src/real.rs", "shm/src/seat.rs"];
     for (path, text) in shipped() {
         let off = text.contains("allow(clippy::disallowed_types");
         assert!(!off || MAY.contains(&path.as_str()), "{path} allows itself core atomics");

@@ -23,17 +23,10 @@ impl Row {
     fn json(&self) -> String {
         let text = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
         let note = self.note.as_ref().map_or_else(String::new, |n| format!(",\"note\":\"{}\"", text(n)));
-        format!(
-            "{{\"bench\":\"{}\",\"peer\":\"{}\",\"size\":{},\"ranks\":{},\"unit\":\"{}\",\"median\":{:.1},\"p99\":{:.1},\"n\":{}{note}}}",
-            self.bench,
-            text(&self.peer),
-            self.size,
-            self.ranks,
-            self.unit,
-            self.median,
-            self.p99,
-            self.n
-        )
+        let who = format!("\"bench\":\"{}\",\"peer\":\"{}\"", self.bench, text(&self.peer));
+        let what = format!("\"size\":{},\"ranks\":{},\"unit\":\"{}\"", self.size, self.ranks, self.unit);
+        let figures = format!("\"median\":{:.1},\"p99\":{:.1},\"n\":{}", self.median, self.p99, self.n);
+        format!("{{{who},{what},{figures}{note}}}")
     }
 
     fn ok(&self) -> bool {

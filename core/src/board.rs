@@ -24,14 +24,14 @@
 //! up before its next operation, so it runs ahead by one operation at most. Sequences are 64 bits wide and compared
 //! for equality only.
 //!
-//! **A rank dies** before publishing n: its sequence stays n − 2 for good and its torn payload is never looked at. After
-//! publishing: its contribution counts and stays. A survivor that saw the old sequence and then learnt of the death
-//! loads the sequence once more: the death is later than every store of the dead, so that answer is final. "q will
-//! never publish n" therefore is a fact that all survivors agree on, and no operation that waits for everybody can
+//! **A rank dies** before publishing n: its sequence stays n − 2 for good and its torn payload is never looked at.
+//! After publishing: its contribution counts and stays. A survivor that saw the old sequence and then learnt of the
+//! death loads the sequence once more: the death is later than every store of the dead, so that answer is final. "q
+//! will never publish n" therefore is a fact that all survivors agree on, and no operation that waits for everybody can
 //! complete anywhere once it is one: all survivors stop at the same n.
 //!
-//! **A rank that ends otherwise** (returns, panics, gives up) says so in its [`End`] word; the same second look applies.
-//! A rank that gives up because of another names that other, so that the news travels along chains of waits.
+//! **A rank that ends otherwise** (returns, panics, gives up) says so in its [`End`] word; the same second look
+//! applies. A rank that gives up because of another names that other, so that the news travels along chains of waits.
 //!
 //! | rank dies                               | what is left                        | what survivors do                    |
 //! |-----------------------------------------|-------------------------------------|--------------------------------------|

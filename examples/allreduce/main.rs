@@ -1,14 +1,15 @@
-//! How long an all-reduce takes between processes of this host, from 8 bytes to 64 MiB, for tensors in private memory and
-//! for tensors that lie in the memory all ranks share; and what waiting cost each rank.
+//! How long an all-reduce takes between processes of this host, from 8 bytes to 64 MiB, for tensors in private
+//! memory and for tensors that lie in the memory all ranks share; and what waiting cost each rank.
 //!
 //! ```text
 //! cargo run --release --example allreduce
 //! cargo run --release --example allreduce -- --ranks 8 --verify
 //! ```
 //!
-//! All options: `-- --help`. With `--verify` each rank rewrites its tensor before every operation and checks every element
-//! after it; a barrier then lets all ranks start together, and neither the rewrite nor the check is in the times. Prints
-//! (times are medians and the slowest hundredth on rank 0; GB/s is tensor bytes over the resident median, 10⁹ per s):
+//! All options: `-- --help`. With `--verify` each rank rewrites its tensor before every operation and checks every
+//! element after it; a barrier then lets all ranks start together, and neither the rewrite nor the check is in the
+//! times. Prints (times are medians and the slowest hundredth on rank 0; GB/s is tensor bytes over the resident
+//! median, 10⁹ per s):
 //!
 //! ```text
 //! 2 ranks on 2 CPUs, pids […], linked by shared memory

@@ -1,5 +1,5 @@
-//! What the run cost each rank. The figures reach rank 0 by an all-reduce as well: each rank fills its own row of a table
-//! of zeros, and the sum is the whole table.
+//! What the run cost each rank. The figures reach rank 0 by an all-reduce as well: each rank fills its own row of a
+//! table of zeros, and the sum is the whole table.
 
 use std::{error::Error, process, time::Duration};
 

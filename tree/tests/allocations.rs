@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sapwood_shm::Processes;
-use sapwood_tree::{Op, Tree};
+use sapwood_tree::{Error, Op, Tree};
 
 struct Counting;
 
@@ -31,15 +31,17 @@ static COUNTING: Counting = Counting;
 
 type Call = fn(&mut Tree, &mut [f32], &mut [f32]);
 
+fn reduced(result: Result<usize, Error>) {
+    assert!(result.expect("all agree") >= 2);
+}
+
 /// One of each: every operation, and every scheme of the long ones.
 const CALLS: &[(&str, Call)] = &[
     ("barrier", |tree, _, _| tree.barrier().expect("all agree")),
-    ("all_reduce in the line", |tree, t, _| drop(tree.all_reduce(&mut t[..2], Op::Sum).expect("all agree"))),
-    ("all_reduce by slots or one chunk", |tree, t, _| {
-        drop(tree.all_reduce(&mut t[..500], Op::Max).expect("all agree"))
-    }),
-    ("all_reduce by blocks or chunks", |tree, t, _| drop(tree.all_reduce(t, Op::Avg).expect("all agree"))),
-    ("all_reduce of resident tensors", |tree, _, r| drop(tree.all_reduce(r, Op::Sum).expect("all agree"))),
+    ("all_reduce in the line", |tree, t, _| reduced(tree.all_reduce(&mut t[..2], Op::Sum))),
+    ("all_reduce by slots or one chunk", |tree, t, _| reduced(tree.all_reduce(&mut t[..500], Op::Max))),
+    ("all_reduce by blocks or chunks", |tree, t, _| reduced(tree.all_reduce(t, Op::Avg))),
+    ("all_reduce of resident tensors", |tree, _, r| reduced(tree.all_reduce(r, Op::Sum))),
     ("all_reduce of several tensors", |tree, t, _| {
         let (a, b) = t.split_at_mut(1000);
         tree.all_reduce_many(&mut [a, b], Op::Sum).expect("all agree");

@@ -1,4 +1,5 @@
-//! The operations on tensors inside one host, over the board. One file an operation; `combine` is what they reduce with.
+//! The operations on tensors inside one host, over the board. One file an operation; `combine` is what they reduce
+//! with.
 
 mod all_reduce;
 mod broadcast;

@@ -1,15 +1,16 @@
 //! Reduction kernels: two or more sources, element by element, into one or more destinations.
 //!
 //! **Same bits.** Each element of a result depends on the elements of the sources at its place and on their order,
-//! and on nothing else: not on the count, the alignment, the tiles, the level of the CPU, or on whether [`Kernel::pair`]
-//! or [`Kernel::fold`] computed it. The one exception is *which* NaN a NaN is: its sign and payload are unspecified.
-//! Integers wrap. Minimum and maximum yield NaN if any source is NaN, and order -0 before +0. The 16-bit floats are
-//! summed, multiplied and divided in f32 over all sources, and rounded once, to nearest, ties to even.
-//! A thread that has set its CPU to flush subnormals to zero, or to round otherwise, gets results of that kind.
+//! and on nothing else: not on the count, the alignment, the tiles, the level of the CPU, or on whether
+//! [`Kernel::pair`] or [`Kernel::fold`] computed it. The one exception is *which* NaN a NaN is: its sign and payload
+//! are unspecified. Integers wrap. Minimum and maximum yield NaN if any source is NaN, and order -0 before +0. The
+//! 16-bit floats are summed, multiplied and divided in f32 over all sources, and rounded once, to nearest, ties to
+//! even. A thread that has set its CPU to flush subnormals to zero, or to round otherwise, gets results of that kind.
 //!
 //! **Levels.** The kernels of AVX2 and AVX-512 are written by hand, for every dtype and operation; [`Level::detect`]
 //! finds out once what the CPU has. 512-bit registers are used where
-//! they save instructions: for the rest they were no faster from the caches and slower from memory. All other targets use the portable kernels, which the compiler vectorises.
+//! they save instructions: for the rest they were no faster from the caches and slower from memory. All other
+//! targets use the portable kernels, which the compiler vectorises.
 //!
 //! # Safety
 //! Tensors may lie in memory that other processes map, so kernels take raw pointers and make no reference from
