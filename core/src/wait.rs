@@ -14,7 +14,7 @@
 //! before it.
 
 use crate::doorbell::Doorbell;
-use crate::mem::Mem;
+use crate::mem::{Bug, Mem};
 
 /// Longest uninterrupted sleep: how long a death can go unnoticed by a sleeper.
 pub const SLICE_NANOS: u64 = 50_000_000;
@@ -194,7 +194,7 @@ impl Waiter {
         // Ends when ready or when `idle` says so, which it does at the deadline at the latest.
         loop {
             let announced = bell.announce();
-            if ready() {
+            if !M::broken(Bug::BellNoSecondLook) && ready() {
                 return Ok(());
             }
             idle(Stage::Asleep)?;
