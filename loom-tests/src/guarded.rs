@@ -1,0 +1,53 @@
+//! Plain memory for the models, and the board's unsafe steps, made safe by loom.
+//!
+//! # Safety
+//! Loom checks each access to a cell before it lends the address, and panics where another thread's access to the same
+//! cell is not ordered with it. So an access that is made is not a race, whatever the model does.
+#![allow(unsafe_code)]
+
+use sapwood_core::board::{Body, INLINE, Place};
+use sapwood_core::call::Fingerprint;
+use sapwood_core::mem::{Mem, RaceCell};
+
+use crate::family::Loom;
+
+/// A value that threads hand to one another by other means.
+#[derive(Debug)]
+pub struct Guarded<T: Copy>(<Loom as Mem>::Cell<T>);
+
+// SAFETY: loom panics before two threads touch the value at once, as said above.
+unsafe impl<T: Copy + Send> Send for Guarded<T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + Send> Sync for Guarded<T> {}
+
+impl<T: Copy> Guarded<T> {
+    /// A cell that holds `v`.
+    pub fn new(v: T) -> Self {
+        Guarded(RaceCell::new(v))
+    }
+    /// The value; panics in a race.
+    pub fn get(&self) -> T {
+        // SAFETY: the address is the value's, and loom has found no race.
+        self.0.with(|p| unsafe { *p })
+    }
+    /// Changes the value; panics in a race.
+    pub fn set(&self, v: T) {
+        // SAFETY: as above.
+        self.0.with_mut(|p| unsafe { *p = v })
+    }
+}
+
+/// Publishes operation `n` with four equal words; panics in a race.
+pub fn publish(place: &Place<Loom>, n: u64, steps: u64, word: u64) {
+    // SAFETY: the contract is against races on the body, which loom notices; all other accesses are atomic.
+    unsafe { place.publish(n, steps, &Body { what: 1, count: word, payload: [word; INLINE / 8] }) }
+}
+
+/// The word of operation `n`, read from both ends of the line; panics in a race.
+pub fn word(place: &Place<Loom>, n: u64) -> u64 {
+    // SAFETY: loom has found no race in the two accesses to the body, and there is no switch of threads between the
+    // second one and the read.
+    let (Fingerprint { count, .. }, payload) = unsafe { (place.fingerprint(n), *place.payload(n)) };
+    assert_eq!(payload, [count; INLINE / 8], "a torn line");
+    count
+}
