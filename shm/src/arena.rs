@@ -30,6 +30,8 @@ struct Block {
     /// Bytes from the start of the arena.
     offset: u64,
     mapping: Arc<Mapping>,
+    /// Whether its tensor has been handed out.
+    lent: bool,
 }
 
 /// What rank 0 says of an allocation.
@@ -71,11 +73,11 @@ impl Arena {
         Arena { hall, blocks: none().collect(), reserved: vec![None; BLOCKS] }
     }
 
-    /// Bytes from one rank's tensor to the next one's, and of the whole block, for `bytes` bytes a rank.
-    fn extent(&self, bytes: usize) -> Result<(u64, u64), Error> {
-        let stride = (bytes as u64).max(1).checked_next_multiple_of(PAGE);
-        let extent = stride.and_then(|s| Some((s, s.checked_mul(self.hall.ranks() as u64)?)));
-        extent.ok_or(Error::TooLong { bytes: bytes as u64 })
+    /// Bytes from one rank's tensor to the next one's in a block for `bytes` a rank, and those of the block.
+    fn lengths(&self, bytes: usize) -> Result<(u64, u64), Error> {
+        let stride = (bytes.max(1) as u64).checked_next_multiple_of(PAGE);
+        let block = stride.and_then(|s| Some((s, s.checked_mul(self.hall.ranks() as u64)?)));
+        block.ok_or(Error::TooLong { bytes: bytes as u64 })
     }
 
     /// Rank 0: finds room for a tensor of `bytes` bytes a rank and backs it with memory.
@@ -87,10 +89,10 @@ impl Arena {
         if let Some((offset, len)) = retired.and_then(|b| self.reserved[b].take()) {
             self.hall.segment().release(self.start() + offset, len)?;
         }
-        let (_, len) = self.extent(bytes)?;
-        // A retired block's number is not given out in the same breath: the others still have it mapped.
+        let (_, len) = self.lengths(bytes)?;
+        // The retired one's number last; all unmap it before they map anything under it.
         let block = (0..BLOCKS).find(|b| self.reserved[*b].is_none() && retired != Some(*b));
-        let block = block.ok_or(Error::TooManyTensors { limit: BLOCKS })?;
+        let block = block.or(retired).ok_or(Error::TooManyTensors { limit: BLOCKS })?;
         let offset = self.gap(len).ok_or(Error::TooLong { bytes: bytes as u64 })?;
         self.hall.segment().back(self.start() + offset, len)?;
         self.reserved[block] = Some((offset, len));
@@ -123,11 +125,12 @@ impl Arena {
         if let Some(retired) = offer.retired {
             *self.blocks.get_mut(retired).ok_or(Error::BadOffer { block: retired })? = None;
         }
-        let (_, len) = self.extent(bytes)?;
-        let slot = self.blocks.get_mut(offer.block).ok_or(Error::BadOffer { block: offer.block })?;
-        let at = self.hall.segment().reserve_offset().checked_add(offer.offset);
-        let mapping = self.hall.segment().map(at.ok_or(Error::BadOffer { block: offer.block })?, len)?;
-        *slot = Some(Block { offset: offer.offset, mapping: Arc::new(mapping) });
+        let (_, len) = self.lengths(bytes)?;
+        let bad = Error::BadOffer { block: offer.block };
+        let at = self.start().checked_add(offer.offset).filter(|at| at.is_multiple_of(PAGE));
+        let (Some(slot), Some(at)) = (self.blocks.get_mut(offer.block), at) else { return Err(bad) };
+        let mapping = self.hall.segment().map(at, len)?;
+        *slot = Some(Block { offset: offer.offset, mapping: Arc::new(mapping), lent: false });
         self.hall.hold(offer.block, true);
         Ok(())
     }
@@ -135,11 +138,14 @@ impl Arena {
     /// This rank's tensor of a block that all ranks have mapped.
     ///
     /// # Panics
-    /// If the block was not mapped here for tensors of `len` elements.
-    pub fn tensor<T: Element>(&self, block: usize, len: usize) -> Tensor<T> {
-        let mapping = self.blocks[block].as_ref().expect("the block is mapped").mapping.clone();
-        let (stride, whole) = self.extent(len * size_of::<T>()).expect("it was mapped");
-        assert_eq!(mapping.len() as u64, whole, "a block of another size");
+    /// If the block was not mapped here for tensors of `len` elements, or its tensor was handed out before.
+    pub fn tensor<T: Element>(&mut self, block: usize, len: usize) -> Tensor<T> {
+        let lengths = len.checked_mul(size_of::<T>()).and_then(|bytes| self.lengths(bytes).ok());
+        let (stride, whole) = lengths.expect("a length that can be");
+        let mapped = self.blocks[block].as_mut().expect("the block is mapped");
+        assert_eq!(mapped.mapping.len() as u64, whole, "a block of another size");
+        assert!(!std::mem::replace(&mut mapped.lent, true), "a tensor has one handle");
+        let mapping = mapped.mapping.clone();
         // SAFETY: rank < ranks, so the tensor lies inside the mapping.
         let start = unsafe { mapping.ptr().add(self.hall.rank() * stride as usize) }.cast();
         let hold = Hold { hall: self.hall.clone(), block, _mapping: mapping };

@@ -150,7 +150,7 @@ pub enum Error {
         limit: usize,
     },
     /// Rank 0 offered a block that can't be.
-    #[error("rank 0 offered block {block}, which does not exist")]
+    #[error("rank 0 offered block {block} or a place for it that can't be")]
     BadOffer {
         /// The block.
         block: usize,

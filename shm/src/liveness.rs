@@ -59,17 +59,17 @@ fn process_life(pid: u32, start: u64) -> Life {
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Life::Dead,
         Err(_) => return Life::Alive,
     };
+    let mut buffer = [0; STAT];
+    let (another, exits) = stat(pid, &mut buffer).map_or((false, false), |stat| {
+        (field(stat, 22).is_some_and(|now| now != start), exits(stat) && every_thread_exits(pid))
+    });
+    // Last: as long as this is not readable the number has been this process's, so all the looks before were at it.
     let mut polls = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     let ended = poll(&mut polls, PollTimeout::ZERO) == Ok(1) && polls[0].any() == Some(true);
-    if ended {
-        return Life::Dead;
-    }
-    let mut buffer = [0; STAT];
-    let Some(stat) = stat(pid, &mut buffer) else { return Life::Alive };
-    match field(stat, 22) {
-        Some(now) if now != start => Life::Dead,
-        _ if exits(stat) && every_thread_exits(pid) => Life::Dying,
-        _ => Life::Alive,
+    match (ended || another, exits) {
+        (true, _) => Life::Dead,
+        (false, true) => Life::Dying,
+        (false, false) => Life::Alive,
     }
 }
 
@@ -115,20 +115,32 @@ fn exits(stat: &str) -> bool {
     field(stat, 9).is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
+/// How often the threads are listed anew because one came or went meanwhile.
+const LISTINGS: usize = 64;
+
 /// All of them, not the main thread alone: that one may end while others go on.
 fn every_thread_exits(pid: u32) -> bool {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    let mut seen = 0;
-    for task in tasks {
-        let stat = task.and_then(|t| fs::read_to_string(t.path().join("stat")));
-        match stat {
-            Ok(stat) if exits(&stat) => seen += 1,
-            // A thread that is gone does not run either, but is no proof that the others exit.
-            Err(_) => {}
-            Ok(_) => return false,
+    let folder = format!("/proc/{pid}/task");
+    let list = || fs::read_dir(&folder)?.map(|t| Ok(t?.path())).collect::<io::Result<Vec<_>>>();
+    let Ok(mut threads) = list() else { return false };
+    for _ in 0..LISTINGS {
+        let mut gone = false;
+        for thread in &threads {
+            match fs::read_to_string(thread.join("stat")) {
+                Ok(stat) if !exits(&stat) => return false,
+                Ok(_) => {}
+                // The kernel ends a listing early when the thread that it has come to goes.
+                Err(_) => gone = true,
+            }
         }
+        // The same again: no thread has started another one before it began to exit.
+        let Ok(now) = list() else { return false };
+        if !gone && now == threads {
+            return !now.is_empty();
+        }
+        threads = now;
     }
-    seen > 0
+    false
 }
 
 /// The inode of this process's PID namespace; 0 where it can't be known. A process never changes it.

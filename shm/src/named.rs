@@ -76,7 +76,11 @@ impl Segment {
         // Each turn that is not the last found a name that somebody was just taking away or making.
         while began.elapsed() <= deadline {
             let Some(segment) = Self::open_or_link(directory, &path, spec)? else { continue };
-            let seat = segment.take_seat(seat)?;
+            let seat = match segment.take_seat(seat) {
+                // Its last holder may have died since the name was looked at.
+                Err(Error::SeatDead { .. }) if retire_if_stale(segment.file(), &path)?.is_none() => continue,
+                seat => seat?,
+            };
             if segment.is_current() {
                 return Ok((segment, seat));
             }
