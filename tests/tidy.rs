@@ -26,6 +26,7 @@ const UNSAFE: &[&str] = &[
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",
     "shm/src/group.rs",
+    "shm/src/hall.rs",
     "shm/src/liveness.rs",
     "shm/src/processes.rs",
     "shm/src/seat.rs",

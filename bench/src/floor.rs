@@ -12,10 +12,10 @@ use std::time::Duration;
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_shm::{Rank, Rendezvous, Seat, Segment, Spec};
 
-use crate::work::MOST;
-
 type U64 = <Real as Mem>::U64;
 
+/// The longest tensor, in bytes.
+pub(crate) const MOST: usize = 64 << 20;
 /// Two pages of flags, then for each rank: a line with payload, bounce buffers, a tensor.
 const FLAGS: usize = 8192;
 const LINE: usize = 128;

@@ -6,10 +6,8 @@ use std::time::Instant;
 use sapwood_shm::Rank;
 use sapwood_tree::{Op, Tensor, Tree};
 
-use crate::floor::Floor;
+use crate::floor::{Floor, MOST};
 
-/// The longest tensor, in bytes.
-pub(crate) const MOST: usize = 64 << 20;
 /// Up to so many bytes the rewriting is inside the timed loop, and taken off.
 const SHORT: usize = 4096;
 

@@ -48,19 +48,14 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
-use core::panic::Location;
 
 use crossbeam_utils::CachePadded;
 
 use crate::barrier::Arrivals;
-use crate::call::Fingerprint;
+use crate::call::{CallSite, Fingerprint};
 use crate::doorbell::Doorbell;
 use crate::mem::{Atom, Bug, Mem, Ordering, RaceCell, Real, Site};
-
-/// Bytes of payload in a line.
-pub const INLINE: usize = 32;
-/// Bytes of a call's file name that are kept.
-pub const FILE_BYTES: usize = 104;
+use crate::sizes::{Area, INLINE, Sizes};
 
 /// What a rank says about its call, and a short tensor's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,44 +75,6 @@ pub struct Line<M: Mem> {
     sequence: M::U64,
     steps: M::U64,
     body: M::Cell<Body>,
-}
-
-/// Where a rank's call stands in its program, for messages; written only where it differs from the last one.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct CallSite {
-    /// Elements of all tensors.
-    pub total: u64,
-    /// Number of tensors.
-    pub tensors: u32,
-    /// Line of the call.
-    pub line: u32,
-    /// Bytes of `file` in use.
-    pub len: u64,
-    /// The last bytes of the file's name.
-    pub file: [u8; FILE_BYTES],
-}
-
-impl CallSite {
-    /// An empty one.
-    pub const EMPTY: CallSite = CallSite { total: 0, tensors: 0, line: 0, len: 0, file: [0; FILE_BYTES] };
-
-    /// The site of a call over `tensors` tensors of `total` elements.
-    pub fn new(at: &Location<'_>, tensors: u32, total: u64) -> Self {
-        let name = at.file().as_bytes();
-        let name = &name[name.len().saturating_sub(FILE_BYTES)..];
-        let mut site = CallSite { total, tensors, line: at.line(), len: name.len() as u64, ..Self::EMPTY };
-        site.file[..name.len()].copy_from_slice(name);
-        site
-    }
-
-    /// The file's name; its tail if it is long.
-    pub fn file(&self) -> &str {
-        let bytes = &self.file[..(self.len as usize).min(FILE_BYTES)];
-        // A long name may have been cut inside a character.
-        let start = bytes.iter().position(|b| b & 0xC0 != 0x80).unwrap_or(bytes.len());
-        core::str::from_utf8(&bytes[start..]).unwrap_or("<unreadable file name>")
-    }
 }
 
 /// What else others need of a rank: a line that is read at every operation and hardly ever written.
@@ -408,19 +365,6 @@ impl<M: Mem> Buffer<'_, M> {
     }
 }
 
-/// Which of a rank's buffers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Area {
-    /// A short tensor, by the parity of the operation.
-    Slot(u64),
-    /// A chunk of the exchange windows of two ranks: the setting, and the chunk's place. `rank` is the side.
-    Window(usize, usize),
-    /// A chunk of a rank's block: what it contributes, or broadcasts.
-    Block(usize),
-    /// The slice of a block that a rank has reduced for all.
-    Result,
-}
-
 /// A group's shared memory, lent to the protocol: places, buffers, resident tensors, and who lives.
 ///
 /// # Safety
@@ -434,7 +378,7 @@ pub unsafe trait Region<M: Mem> {
     /// A buffer of `rank`.
     fn buffer(&self, rank: usize, area: Area) -> Buffer<'_, M>;
     /// How large the buffers are.
-    fn sizes(&self) -> &crate::sizes::Sizes;
+    fn sizes(&self) -> &Sizes;
     /// Whether `rank` lives.
     fn life(&self, rank: usize) -> Life;
     /// The token under which every member finds these bytes, if they lie in a resident tensor.
@@ -455,7 +399,6 @@ impl<M: Mem, R: Region<M>> Arrivals<M> for Words<'_, R> {
 
 static_assertions::const_assert_eq!(size_of::<Line<Real>>(), 64);
 static_assertions::const_assert_eq!(core::mem::offset_of!(Line<Real>, body), 16);
-static_assertions::const_assert_eq!(size_of::<CallSite>(), 128);
 static_assertions::const_assert_eq!(size_of::<Place<Real>>(), 640);
 static_assertions::const_assert_eq!(core::mem::offset_of!(Place<Real>, desk), 256);
 
@@ -485,15 +428,5 @@ mod tests {
         for word in [u64::MAX, 3, 0xFF02, 1 << 63 | 1] {
             assert!(End::decode(word).is_some(), "a bad word {word:#x} still ends the rank");
         }
-    }
-
-    #[test]
-    fn a_long_file_name_keeps_its_end() {
-        let mut site = CallSite::new(Location::caller(), 1, 5);
-        assert!(site.file().ends_with("board.rs"));
-        site.file = [b'x'; FILE_BYTES];
-        site.file[0] = 0xA9; // the second byte of a character that was cut
-        site.len = u64::MAX;
-        assert_eq!(site.file().len(), FILE_BYTES - 1);
     }
 }

@@ -11,8 +11,8 @@
 //! message and never compared: ranks may take different branches. Of a closure only that it is one is compared.
 
 use core::fmt;
+use core::panic::Location;
 
-use crate::board::CallSite;
 use crate::dtype::Dtype;
 use crate::reduce::Op;
 
@@ -115,6 +115,47 @@ pub fn count_word(lengths: impl ExactSizeIterator<Item = usize>) -> u64 {
     word | SEVERAL
 }
 
+/// Bytes of a call's file name that are kept.
+pub const FILE_BYTES: usize = 104;
+
+/// Where a rank's call stands in its program, for messages; written only where it differs from the last one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CallSite {
+    /// Elements of all tensors.
+    pub total: u64,
+    /// Number of tensors.
+    pub tensors: u32,
+    /// Line of the call.
+    pub line: u32,
+    /// Bytes of `file` in use.
+    pub len: u64,
+    /// The last bytes of the file's name.
+    pub file: [u8; FILE_BYTES],
+}
+
+impl CallSite {
+    /// An empty one.
+    pub const EMPTY: CallSite = CallSite { total: 0, tensors: 0, line: 0, len: 0, file: [0; FILE_BYTES] };
+
+    /// The site of a call over `tensors` tensors of `total` elements.
+    pub fn new(at: &Location<'_>, tensors: u32, total: u64) -> Self {
+        let name = at.file().as_bytes();
+        let name = &name[name.len().saturating_sub(FILE_BYTES)..];
+        let mut site = CallSite { total, tensors, line: at.line(), len: name.len() as u64, ..Self::EMPTY };
+        site.file[..name.len()].copy_from_slice(name);
+        site
+    }
+
+    /// The file's name; its tail if it is long.
+    pub fn file(&self) -> &str {
+        let bytes = &self.file[..(self.len as usize).min(FILE_BYTES)];
+        // A long name may have been cut inside a character.
+        let start = bytes.iter().position(|b| b & 0xC0 != 0x80).unwrap_or(bytes.len());
+        core::str::from_utf8(&bytes[start..]).unwrap_or("<unreadable file name>")
+    }
+}
+
 /// One rank's call, decoded for a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -173,6 +214,8 @@ impl fmt::Display for Call {
     }
 }
 
+static_assertions::const_assert_eq!(size_of::<CallSite>(), 128);
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -213,7 +256,7 @@ mod tests {
     #[test]
     fn a_call_reads_like_the_source() {
         let f = Fingerprint::new(Kind::AllReduce, With::Op(Op::Sum), Some(Dtype::F32), 0, 12);
-        let site = CallSite::new(core::panic::Location::caller(), 1, 12);
+        let site = CallSite::new(Location::caller(), 1, 12);
         let said = Call::new(f, site).to_string();
         assert!(said.starts_with("all_reduce(sum, 12 x f32) at ") && said.contains("call.rs:"), "{said}");
         let f = Fingerprint::new(Kind::Broadcast, With::Nothing, Some(Dtype::U8), 3, 12);
@@ -221,5 +264,15 @@ mod tests {
         assert!(said.starts_with("broadcast(12 x u8 in 2 tensors, root 3) at "), "{said}");
         let bad = Call::new(Fingerprint { what: u64::MAX, count: 0 }, site).to_string();
         assert!(bad.starts_with("an unknown operation("), "{bad}");
+    }
+
+    #[test]
+    fn a_long_file_name_keeps_its_end() {
+        let mut site = CallSite::new(Location::caller(), 1, 5);
+        assert!(site.file().ends_with("call.rs"));
+        site.file = [b'x'; FILE_BYTES];
+        site.file[0] = 0xA9; // the second byte of a character that was cut
+        site.len = u64::MAX;
+        assert_eq!(site.file().len(), FILE_BYTES - 1);
     }
 }

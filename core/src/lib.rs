@@ -12,6 +12,7 @@ pub mod call;
 mod collective;
 pub mod doorbell;
 pub mod dtype;
+pub mod layout;
 pub mod mem;
 pub mod member;
 mod real;

@@ -12,12 +12,14 @@ use core::ops::Range;
 use core::panic::Location;
 
 use crate::barrier::Barrier;
-use crate::board::{Body, CallSite, End, Failing, INLINE, Leaving, Life, Place, Region, Words};
+use crate::board::{Body, End, Failing, Leaving, Life, Place, Region, Words};
+use crate::call::CallSite;
 use crate::call::{Call, Fingerprint, Kind, With, count_word};
 use crate::doorbell::Doorbell;
 use crate::dtype::Dtype;
 use crate::mem::{Atom, Bug, Mem, Ordering};
 use crate::reduce::Unsupported;
+use crate::sizes::INLINE;
 use crate::sizes::WINDOWS;
 use crate::wait::{Prices, Stage, WaitPolicy, WaitStats, Waiter};
 

@@ -40,8 +40,8 @@ fn cost(ranks: usize, call: impl Fn(&mut Rank<Count>) + Sync) -> Counts {
 }
 
 /// Own line: steps and sequence stored, body written. For each other rank its line: sequence loaded, fingerprint read.
-/// Everybody's payload read. Then one fence, and for each other rank a look at its bell. Lines: one's own, and of each other rank
-/// its line of this parity and its desk.
+/// Everybody's payload read. Then one fence, and for each other rank a look at its bell. Lines: one's own, and of
+/// each other rank its line of this parity and its desk.
 fn small(ranks: u32) -> Counts {
     let others = ranks - 1;
     Counts {

@@ -45,8 +45,8 @@ pub fn with_mutant<V>(mutant: Option<Mutant>, body: impl FnOnce() -> V) -> V {
     body()
 }
 
-/// Runs `body` with a family whose `yield_now` does nothing: every look before a sleep may then find an old value, as it
-/// may on a machine where the other rank does not get on meanwhile.
+/// Runs `body` with a family whose `yield_now` does nothing: every look before a sleep may then find an old value,
+/// as it may on a machine where the other rank does not get on meanwhile.
 pub fn without_yields<V>(body: impl FnOnce() -> V) -> V {
     struct On;
     impl Drop for On {

@@ -5,9 +5,10 @@
 //! cell is not ordered with it. So an access that is made is not a race, whatever the model does.
 #![allow(unsafe_code)]
 
-use sapwood_core::board::{Body, INLINE, Place};
+use sapwood_core::board::{Body, Place};
 use sapwood_core::call::Fingerprint;
 use sapwood_core::mem::{Mem, RaceCell};
+use sapwood_core::sizes::INLINE;
 
 use crate::family::Loom;
 

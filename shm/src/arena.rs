@@ -17,11 +17,9 @@ use std::sync::Arc;
 use sapwood_core::dtype::Element;
 
 use crate::error::Error;
-use crate::group::Hall;
+use crate::hall::{BLOCKS, Hall};
 use crate::segment::Mapping;
 
-/// Resident tensors that a group can hold at a time.
-pub const BLOCKS: usize = 992;
 const PAGE: u64 = 4096;
 
 /// A block of the arena: one tensor a rank.

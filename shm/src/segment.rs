@@ -230,7 +230,8 @@ impl Segment {
         if len > have {
             return Err(Error::NoSpace { what: "a resident tensor", need: len, have });
         }
-        back(&self.file, offset, len, "a resident tensor").inspect_err(|_| _ = self.release(offset, len))
+        // tmpfs gives back what a failed call had already got.
+        back(&self.file, offset, len, "a resident tensor")
     }
 
     /// Gives the memory of these bytes back; they read as zeros until they are backed again.

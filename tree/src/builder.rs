@@ -33,6 +33,48 @@ pub struct Builder {
     wait: WaitPolicy,
 }
 
+/// Ways to a tree.
+impl Tree {
+    /// Settings for a tree that is to be made.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Joins the tree of the ranks that [`processes`](sapwood_shm::processes) or a launcher started. Returns when all
+    /// have come.
+    ///
+    /// # Errors
+    /// [`Error::MissingRanks`] at the deadline, [`Error::PeerDied`] if a rank dies meanwhile, [`Error::Memory`] if
+    /// the shared memory can't be had, is of another layout (other size, other version), or the rank is taken.
+    pub fn join(rank: &Rank) -> Result<Tree, Error> {
+        Tree::builder().join(rank)
+    }
+
+    /// Joins the tree called `name`: for processes of one user on one host that nobody has started together. `rank`
+    /// counts from 0; all ranks name the same `size`. The name is free again once all have joined.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join), and for a name that no file can have.
+    pub fn local(rank: usize, size: usize, name: &str) -> Result<Tree, Error> {
+        Tree::builder().local(rank, size, name)
+    }
+
+    /// The tree that a launcher's variables describe; `None` if there are none.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `SAPWOOD_RANK` | this rank, from 0 |
+    /// | `SAPWOOD_SIZE` | number of ranks |
+    /// | `SAPWOOD_LOCAL_RANK` | this rank among those of its host |
+    /// | `SAPWOOD_RENDEZVOUS` | where they meet: `name:NAME`, as in [`local`](Self::local), or `fd:N`, inherited |
+    ///
+    /// # Errors
+    /// [`Error::Environment`] names the variable that is missing or makes no sense; else as for [`join`](Self::join).
+    pub fn from_env() -> Result<Option<Tree>, Error> {
+        Rank::from_env()?.map(|rank| Tree::join(&rank)).transpose()
+    }
+}
+
 impl Default for Builder {
     fn default() -> Self {
         Builder { deadline: DEFAULT_DEADLINE, join_deadline: None, wait: WaitPolicy::Adaptive }
@@ -97,7 +139,7 @@ impl Builder {
                 Fault::TimedOut { nanos, .. } if !missing.is_empty() => {
                     Error::MissingRanks { missing, size, waited: Duration::from_nanos(nanos) }
                 }
-                fault => crate::tree::explain(&member, fault),
+                fault => Error::of(&member, fault),
             });
         }
         if rank == 0 {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use sapwood_core::board::{Failing, Leaving};
 use sapwood_core::call::Call;
+use sapwood_core::mem::Real;
+use sapwood_core::member::{Fault, Member};
 use sapwood_core::reduce::Unsupported;
+use sapwood_shm::Group;
 
 /// What a failed call left in the caller's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +231,36 @@ pub enum Error {
     /// The shared memory of the tree could not be had.
     #[error(transparent)]
     Memory(#[from] sapwood_shm::Error),
+}
+
+impl Error {
+    /// The error for a fault of the member's last operation.
+    #[cold]
+    pub(crate) fn of(member: &Member<Real, Group>, fault: Fault) -> Error {
+        let contents = if member.touched() { Contents::Unspecified } else { Contents::AsBefore };
+        match fault {
+            Fault::Died { rank } => Error::PeerDied { rank, contents },
+            Fault::Left { rank, reason } => Error::PeerLeft { rank, reason: reason.into(), contents },
+            Fault::Failed { rank, reason } => Error::PeerFailed { rank, reason: reason.into(), contents },
+            Fault::Mismatch { rank: other_rank } => match member.calls(other_rank) {
+                Some((call, other_call)) => {
+                    Error::Mismatch(Box::new(Mismatch { rank: member.rank(), call, other_rank, other_call }))
+                }
+                None => Error::BadPeer { rank: other_rank, contents },
+            },
+            Fault::TimedOut { rank, nanos } => {
+                let mut waiting_for: Vec<usize> = member.behind().collect();
+                if waiting_for.is_empty() {
+                    waiting_for.push(rank);
+                }
+                Error::TimedOut { waiting_for, waited: Duration::from_nanos(nanos), contents }
+            }
+            Fault::Unsupported(e) => Error::Unsupported(e),
+            Fault::NoSuchRoot { root, size } => Error::NoSuchRoot { root, size },
+            Fault::BadToken { rank } => Error::BadPeer { rank, contents },
+            fault => unreachable!("a fault that this version does not know: {fault:?}"),
+        }
+    }
 }
 
 /// `rank 3`, or `ranks 1, 2 and 5`.

@@ -1,18 +1,16 @@
 //! The tree itself: a rank's handle, and its operations.
 
 use std::panic::Location;
-use std::time::Duration;
 
 use sapwood_core::board::Leaving;
 use sapwood_core::call::Kind;
 use sapwood_core::dtype::Element;
 use sapwood_core::mem::Real;
-use sapwood_core::member::{Fault, Member};
+use sapwood_core::member::Member;
 use sapwood_core::reduce::Op;
-use sapwood_shm::{Group, Offer, Rank, Tensor};
+use sapwood_shm::{Group, Offer, Tensor};
 
-use crate::builder::Builder;
-use crate::error::{Contents, Error, Mismatch};
+use crate::error::Error;
 
 /// What a rank has done and how it has waited, since it joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,45 +37,6 @@ pub struct Tree {
 impl Tree {
     pub(crate) fn new(member: Member<Real, Group>) -> Self {
         Tree { member }
-    }
-
-    /// Settings for a tree that is to be made.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// Joins the tree of the ranks that [`processes`](sapwood_shm::processes) or a launcher started. Returns when all
-    /// have come.
-    ///
-    /// # Errors
-    /// [`Error::MissingRanks`] at the deadline, [`Error::PeerDied`] if a rank dies meanwhile, [`Error::Memory`] if
-    /// the shared memory can't be had, is of another layout (other size, other version), or the rank is taken.
-    pub fn join(rank: &Rank) -> Result<Tree, Error> {
-        Tree::builder().join(rank)
-    }
-
-    /// Joins the tree called `name`: for processes of one user on one host that nobody has started together. `rank`
-    /// counts from 0; all ranks name the same `size`. The name is free again once all have joined.
-    ///
-    /// # Errors
-    /// As for [`join`](Self::join), and for a name that no file can have.
-    pub fn local(rank: usize, size: usize, name: &str) -> Result<Tree, Error> {
-        Tree::builder().local(rank, size, name)
-    }
-
-    /// The tree that a launcher's variables describe; `None` if there are none.
-    ///
-    /// | variable | meaning |
-    /// |---|---|
-    /// | `SAPWOOD_RANK` | this rank, from 0 |
-    /// | `SAPWOOD_SIZE` | number of ranks |
-    /// | `SAPWOOD_LOCAL_RANK` | this rank among those of its host |
-    /// | `SAPWOOD_RENDEZVOUS` | where they meet: `name:NAME`, as in [`local`](Self::local), or `fd:N`, inherited |
-    ///
-    /// # Errors
-    /// [`Error::Environment`] names the variable that is missing or makes no sense; else as for [`join`](Self::join).
-    pub fn from_env() -> Result<Option<Tree>, Error> {
-        Rank::from_env()?.map(|rank| Tree::join(&rank)).transpose()
     }
 
     /// This rank's number, from 0.
@@ -131,7 +90,7 @@ impl Tree {
     pub fn all_reduce_many<T: Element>(&mut self, tensors: &mut [&mut [T]], op: Op) -> Result<usize, Error> {
         let at = Location::caller();
         self.here()?;
-        self.member.all_reduce(tensors, op, at).map_err(|f| explain(&self.member, f))
+        self.member.all_reduce(tensors, op, at).map_err(|f| Error::of(&self.member, f))
     }
 
     /// The same with a closure `f(accumulator, next)`, called with equal pieces of two ranks' tensors, in rank order:
@@ -159,7 +118,7 @@ impl Tree {
     ) -> Result<usize, Error> {
         let at = Location::caller();
         self.here()?;
-        self.member.all_reduce_with(&mut [tensor], f, at).map_err(|e| explain(&self.member, e))
+        self.member.all_reduce_with(&mut [tensor], f, at).map_err(|e| Error::of(&self.member, e))
     }
 
     /// Gives every rank the tensor of rank `root`. Lengths are equal on all ranks. The root of a short tensor does
@@ -173,7 +132,7 @@ impl Tree {
     pub fn broadcast<T: Element>(&mut self, tensor: &mut [T], root: usize) -> Result<(), Error> {
         let at = Location::caller();
         self.here()?;
-        self.member.broadcast(&mut [tensor], root, at).map_err(|f| explain(&self.member, f))
+        self.member.broadcast(&mut [tensor], root, at).map_err(|f| Error::of(&self.member, f))
     }
 
     /// Returns when all ranks have called it. What a rank wrote to shared memory before is visible to all after.
@@ -185,7 +144,7 @@ impl Tree {
     pub fn barrier(&mut self) -> Result<(), Error> {
         let at = Location::caller();
         self.here()?;
-        self.member.barrier(at).map_err(|f| explain(&self.member, f))
+        self.member.barrier(at).map_err(|f| Error::of(&self.member, f))
     }
 
     /// A tensor of `n` zeros in memory that all ranks share, for every rank: collectives on it need no copy in and no
@@ -248,7 +207,7 @@ impl Tree {
         each: impl FnMut(usize, [u64; 4]),
     ) -> Result<(), Error> {
         let told = self.member.exchange(Kind::Alloc, Some((T::DTYPE, n)), words, at, each);
-        told.map(|_| ()).map_err(|f| explain(&self.member, f))
+        told.map(|_| ()).map_err(|f| Error::of(&self.member, f))
     }
 
     /// A forked child must not speak for its parent.
@@ -265,33 +224,5 @@ impl Drop for Tree {
             let panicked = std::thread::panicking();
             self.member.leave(if panicked { Leaving::Panicked } else { Leaving::Dropped });
         }
-    }
-}
-
-/// The error for a fault of the member's last operation.
-#[cold]
-pub(crate) fn explain(member: &Member<Real, Group>, fault: Fault) -> Error {
-    let contents = if member.touched() { Contents::Unspecified } else { Contents::AsBefore };
-    match fault {
-        Fault::Died { rank } => Error::PeerDied { rank, contents },
-        Fault::Left { rank, reason } => Error::PeerLeft { rank, reason: reason.into(), contents },
-        Fault::Failed { rank, reason } => Error::PeerFailed { rank, reason: reason.into(), contents },
-        Fault::Mismatch { rank: other_rank } => match member.calls(other_rank) {
-            Some((call, other_call)) => {
-                Error::Mismatch(Box::new(Mismatch { rank: member.rank(), call, other_rank, other_call }))
-            }
-            None => Error::BadPeer { rank: other_rank, contents },
-        },
-        Fault::TimedOut { rank, nanos } => {
-            let mut waiting_for: Vec<usize> = member.behind().collect();
-            if waiting_for.is_empty() {
-                waiting_for.push(rank);
-            }
-            Error::TimedOut { waiting_for, waited: Duration::from_nanos(nanos), contents }
-        }
-        Fault::Unsupported(e) => Error::Unsupported(e),
-        Fault::NoSuchRoot { root, size } => Error::NoSuchRoot { root, size },
-        Fault::BadToken { rank } => Error::BadPeer { rank, contents },
-        fault => unreachable!("a fault that this version does not know: {fault:?}"),
     }
 }

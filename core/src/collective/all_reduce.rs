@@ -37,13 +37,14 @@ use core::panic::Location;
 
 use super::combine::{BuiltIn, Closure, Combine};
 use super::cut;
-use crate::board::{Area, INLINE, Region};
+use crate::board::Region;
 use crate::call::{Fingerprint, Kind, count_word};
 use crate::dtype::Element;
 use crate::mem::Mem;
 use crate::member::{Fault, Member, Spot};
 use crate::reduce::{Kernel, Op};
 use crate::sizes::Scheme;
+use crate::sizes::{Area, INLINE};
 use crate::tensors::{Cursor, Tensors};
 
 /// What the ranks of a long all-reduce tell each other at its start: payload word 0.

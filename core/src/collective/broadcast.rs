@@ -18,11 +18,12 @@
 
 use core::panic::Location;
 
-use crate::board::{Area, INLINE, Region};
+use crate::board::Region;
 use crate::call::{Fingerprint, Kind, With, count_word};
 use crate::dtype::Element;
 use crate::mem::Mem;
 use crate::member::{Fault, Member, Spot};
+use crate::sizes::{Area, INLINE};
 use crate::tensors::{Cursor, Tensors};
 
 struct Work<'a, T: Element> {

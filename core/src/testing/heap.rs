@@ -12,9 +12,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use crate::board::{Area, Buffer, Life, Place, Region};
+use crate::board::{Buffer, Life, Place, Region};
+use crate::layout::Layout;
 use crate::mem::{Mem, RaceCell, Real};
-use crate::sizes::{Layout, Sizes};
+use crate::sizes::Area;
+use crate::sizes::Sizes;
 
 /// Bytes that start on a page.
 struct Pages(*mut u8, Block);

@@ -1,8 +1,9 @@
 //! The board's own steps, without waiting and without a member: reuse of lines, running ahead, chunks, deaths.
 
 use loom::thread;
-use sapwood_core::board::{Area, End, Leaving, Life, Place, Region};
+use sapwood_core::board::{End, Leaving, Life, Place, Region};
 use sapwood_core::mem::{Atom, Mem, Ordering};
+use sapwood_core::sizes::Area;
 use sapwood_core::sizes::{Sizes, WINDOWS, Window};
 use sapwood_core::testing::Heap;
 use std::sync::Arc;
@@ -86,7 +87,8 @@ pub fn root_runs_ahead(n: u64, ops: u64, bound: Bound) -> u64 {
     })
 }
 
-/// Within one operation rank 0 sends `chunks` chunks through `places` places; rank 1 says by its steps what it has read.
+/// Within one operation rank 0 sends `chunks` chunks through `places` places; rank 1 says by its steps what it has
+/// read.
 pub fn steps(chunks: u64, places: u64, n: u64, bound: Bound) -> u64 {
     explore(bound, move || {
         let heap = group(2, n);
