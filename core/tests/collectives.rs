@@ -6,7 +6,7 @@ mod common;
 use common::{PATIENCE, Rank, group, heap, here, over};
 use sapwood_core::board::{Leaving, Region};
 use sapwood_core::call::Kind;
-use sapwood_core::dtype::Dtype;
+use sapwood_core::dtype::{Dtype, Element};
 use sapwood_core::mem::Real;
 use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
@@ -327,4 +327,72 @@ fn what_a_dtype_lacks_and_roots_that_do_not_exist_are_refused_before_anything_is
         assert_eq!(m.operations(), 0);
         assert_eq!(m.barrier(here()), Ok(()));
     });
+}
+
+/// Every element type with every operation that it has, through every scheme; small whole numbers, so that the oracle
+/// needs no rounding. (Rounding is `tests/reduce.rs`'s.)
+#[test]
+fn every_dtype_and_operation_goes_through_every_scheme() {
+    macro_rules! check {
+        ($m:ident, $ranks:ident, $($t:ty),*) => {$(
+            for op in Op::ALL {
+                for bytes in [8, 120, 400, 3000] {
+                    let len = bytes / size_of::<$t>();
+                    let of = |rank: usize, i: usize| ((rank + i) % 3 + 1) as u8;
+                    let mut t: Vec<$t> = (0..len).map(|i| <$t>::whole(of($m.rank(), i))).collect();
+                    let got = $m.all_reduce(&mut [&mut t], op, here());
+                    if let Err(Fault::Unsupported(_)) = got {
+                        let float = <$t as Element>::DTYPE.name().contains('f');
+                        let lacks = if float { matches!(op, Op::And | Op::Or | Op::Xor) } else { op == Op::Avg };
+                        assert!(lacks, "{op} of {}", <$t as Element>::DTYPE);
+                        continue;
+                    }
+                    assert_eq!(got, Ok($ranks));
+                    for (i, v) in t.iter().enumerate() {
+                        let all = (0..$ranks).map(|q| of(q, i));
+                        let want = match op {
+                            Op::Sum => all.sum(),
+                            Op::Prod => all.product(),
+                            Op::Min => all.min().expect("a rank"),
+                            Op::Max => all.max().expect("a rank"),
+                            Op::And => all.fold(0xFF, |a, b| a & b),
+                            Op::Or => all.fold(0, |a, b| a | b),
+                            Op::Xor => all.fold(0, |a, b| a ^ b),
+                            Op::Avg if all.clone().map(usize::from).sum::<usize>() % $ranks == 0 => {
+                                all.sum::<u8>() / $ranks as u8
+                            }
+                            Op::Avg => continue, // a fraction
+                        };
+                        assert_eq!(*v, <$t>::whole(want), "{op} of {} x {len} at {i}", <$t as Element>::DTYPE);
+                    }
+                }
+            }
+        )*};
+    }
+    for ranks in [2, 3] {
+        group::<Real, _>(Sizes::TINY, ranks, 0, |m, _| {
+            check!(m, ranks, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, half::f16, half::bf16);
+        });
+    }
+}
+
+/// Small whole numbers of any element type.
+trait Whole {
+    fn whole(v: u8) -> Self;
+}
+
+macro_rules! whole {
+    ($($t:ty => $v:ident $make:expr),* $(,)?) => {$(
+        impl Whole for $t {
+            fn whole($v: u8) -> Self {
+                $make
+            }
+        }
+    )*};
+}
+
+whole! {
+    i8 => v v.cast_signed(), i16 => v v.into(), i32 => v v.into(), i64 => v v.into(),
+    u8 => v v, u16 => v v.into(), u32 => v v.into(), u64 => v v.into(),
+    f32 => v v.into(), f64 => v v.into(), half::f16 => v v.into(), half::bf16 => v v.into(),
 }

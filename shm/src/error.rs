@@ -25,6 +25,17 @@ pub enum Error {
         /// Bytes that could be had.
         have: u64,
     },
+    /// The process may not make files that long. A segment's file is sparse: the limit is on addresses, not on memory.
+    #[error(
+        "a segment's file has {need} bytes, nearly all of them sparse, and this process may make files of {limit}: \
+             raise the limit with `ulimit -f unlimited`"
+    )]
+    FileLimit {
+        /// Bytes of the file.
+        need: u64,
+        /// RLIMIT_FSIZE.
+        limit: u64,
+    },
     /// A name that no segment can have.
     #[error("{name:?} can't name a segment: use 1 to 64 of A-Z a-z 0-9 . _ - and don't begin with a dot")]
     BadName {

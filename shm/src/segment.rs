@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::ftruncate;
 use sapwood_core::mem::{Atom, Ordering};
@@ -114,6 +115,11 @@ impl Segment {
         let (prefix, have) = (spec.prefix(), memory_left());
         if prefix > have {
             return Err(Error::NoSpace { what: "a segment", need: prefix, have });
+        }
+        // Beyond this limit the kernel would not answer but send SIGXFSZ.
+        let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).map_err(|e| Error::system("getrlimit", e))?;
+        if spec.length() > limit {
+            return Err(Error::FileLimit { need: spec.length(), limit });
         }
         ftruncate(&file, spec.length().cast_signed())
             .map_err(|e| Error::system("ftruncate of the segment", e))?;

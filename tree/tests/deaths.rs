@@ -280,3 +280,16 @@ fn a_forked_child_is_refused_and_does_no_harm() {
     let report = running.expect("they start").wait(DEADLINE).expect("both end");
     assert!(report.success(), "{report}");
 }
+
+/// A limit on the length of files is a refusal with a remedy, not a SIGXFSZ.
+#[test]
+fn a_limit_on_file_lengths_is_refused_with_a_remedy() {
+    let running = Processes::new(1).start(|rank| -> Result<(), String> {
+        let limit = nix::sys::resource::Resource::RLIMIT_FSIZE;
+        nix::sys::resource::setrlimit(limit, 1 << 30, 1 << 30).map_err(|e| e.to_string())?;
+        let error = join(&rank).expect_err("a tree's file is longer than 1 GiB").to_string();
+        if error.contains("ulimit -f unlimited") { Ok(()) } else { Err(error) }
+    });
+    let report = running.expect("it starts").wait(DEADLINE).expect("it ends");
+    assert!(report.success(), "{report}");
+}
