@@ -448,7 +448,9 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             let contributors = self.everyone()?;
             for q in 0..self.size {
                 // SAFETY: `everyone` has seen all lines, and we have not published n + 1.
-                each(q, unsafe { self.place(q).payload(self.n).read() });
+                let theirs = || unsafe { self.place(q).payload(self.n).read() };
+                // Not our own line: whoever read it may have taken it along.
+                each(q, if q == self.me { words } else { theirs() });
             }
             Ok(contributors)
         });

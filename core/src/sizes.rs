@@ -40,11 +40,11 @@ impl Sizes {
     pub const DEFAULT: Sizes = Sizes {
         slot: 4 * KIB,
         windows: [
-            Window { up_to: 12 * KIB, chunk: 12 * KIB, count: 1 },
-            Window { up_to: 48 * KIB, chunk: 8 * KIB, count: 2 },
-            Window { up_to: 192 * KIB, chunk: 16 * KIB, count: 4 },
-            Window { up_to: 48 * MIB, chunk: 64 * KIB, count: 2 },
-            Window { up_to: usize::MAX, chunk: 32 * KIB, count: 4 },
+            Window { up_to: 4 * KIB, chunk: 4 * KIB, count: 1 },
+            Window { up_to: 16 * KIB, chunk: 16 * KIB, count: 1 },
+            Window { up_to: 64 * KIB, chunk: 64 * KIB, count: 1 },
+            Window { up_to: 8 * MIB, chunk: 128 * KIB, count: 2 },
+            Window { up_to: usize::MAX, chunk: 64 * KIB, count: 4 },
         ],
         block: 128 * KIB,
         block_chunks: 4,

@@ -142,11 +142,13 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         unsafe { t.copy_out(&mut Cursor::default(), 0, total, payload.as_mut_ptr().cast()) };
         self.publish(w.call, payload, 0, &w.spot);
         let contributors = self.everyone()?;
-        let (n, size) = (self.n, self.size);
-        let from = |q: usize| self.place(q).payload(n).cast::<T>();
+        let (n, me, size) = (self.n, self.me, self.size);
+        let theirs = |q: usize| self.place(q).payload(n).cast::<T>();
         t.pieces(&mut Cursor::default(), 0, total, |p, len, at| {
+            // Never our own line: whoever read it may have taken it along, and it would have to come back.
+            let from = |q: usize| if q == me { p.cast_const() } else { theirs(q).wrapping_add(at) };
             // SAFETY: all lines of operation n were seen and stay until we publish n + 1.
-            unsafe { c.fold(len, size, |q| from(q).add(at), 1, |_| p) };
+            unsafe { c.fold(len, size, from, 1, |_| p) };
         });
         Ok(contributors)
     }
@@ -160,11 +162,12 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         unsafe { t.copy_out(&mut Cursor::default(), 0, total, mine) };
         self.publish(w.call, [0; INLINE / 8], 0, &w.spot);
         let contributors = self.everyone()?;
-        let (region, size) = (&self.region, self.size);
-        let from = |q: usize| region.buffer(q, Area::Slot(n)).read().cast::<T>();
+        let (region, me, size) = (&self.region, self.me, self.size);
+        let theirs = |q: usize| region.buffer(q, Area::Slot(n)).read().cast::<T>();
         t.pieces(&mut Cursor::default(), 0, total, |p, len, at| {
+            let from = |q: usize| if q == me { p.cast_const() } else { theirs(q).wrapping_add(at) };
             // SAFETY: every slot was whole before its line, which we have seen, and stays until we publish n + 1.
-            unsafe { c.fold(len, size, |q| from(q).add(at), 1, |_| p) };
+            unsafe { c.fold(len, size, from, 1, |_| p) };
         });
         Ok(contributors)
     }
