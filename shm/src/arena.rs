@@ -63,12 +63,14 @@ pub struct Arena {
     blocks: Vec<Option<Block>>,
     /// Rank 0 only: what is reserved, by block.
     reserved: Vec<Option<(u64, u64)>>,
+    /// Rank 0 only: a block that has been retired, of which no offer has told the others yet.
+    untold: Option<usize>,
 }
 
 impl Arena {
     pub(crate) fn new(hall: Arc<Hall>) -> Self {
         let none = || std::iter::repeat_with(|| None).take(BLOCKS);
-        Arena { hall, blocks: none().collect(), reserved: vec![None; BLOCKS] }
+        Arena { hall, blocks: none().collect(), reserved: vec![None; BLOCKS], untold: None }
     }
 
     /// Bytes from one rank's tensor to the next one's in a block for `bytes` a rank, and those of the block.
@@ -83,10 +85,14 @@ impl Arena {
     /// # Errors
     /// No memory, no room in the arena, or all blocks in use.
     pub fn reserve(&mut self, bytes: usize) -> Result<Offer, Error> {
-        let retired = (0..BLOCKS).find(|b| self.reserved[*b].is_some() && !self.hall.held(*b));
-        if let Some((offset, len)) = retired.and_then(|b| self.reserved[b].take()) {
-            self.hall.segment().release(self.start() + offset, len)?;
+        if self.untold.is_none() {
+            let retired = (0..BLOCKS).find(|b| self.reserved[*b].is_some() && !self.hall.held(*b));
+            if let Some((offset, len)) = retired.and_then(|b| self.reserved[b].take()) {
+                self.untold = retired;
+                self.hall.segment().release(self.start() + offset, len)?;
+            }
         }
+        let retired = self.untold;
         let (_, len) = self.lengths(bytes)?;
         // The retired one's number last; all unmap it before they map anything under it.
         let block = (0..BLOCKS).find(|b| self.reserved[*b].is_none() && retired != Some(*b));
@@ -94,6 +100,7 @@ impl Arena {
         let offset = self.gap(len).ok_or(Error::TooLong { bytes: bytes as u64 })?;
         self.hall.segment().back(self.start() + offset, len)?;
         self.reserved[block] = Some((offset, len));
+        self.untold = None;
         Ok(Offer { block, offset, retired })
     }
 
@@ -126,6 +133,12 @@ impl Arena {
         let (_, len) = self.lengths(bytes)?;
         let bad = Error::BadOffer { block: offer.block };
         let at = self.start().checked_add(offer.offset).filter(|at| at.is_multiple_of(PAGE));
+        // No two blocks share bytes: what `tensor` hands out must be its holder's alone.
+        let end = offer.offset.saturating_add(len);
+        let overlaps = |b: &Block| b.offset < end && offer.offset < b.offset + b.mapping.len() as u64;
+        if self.blocks.iter().flatten().any(overlaps) {
+            return Err(bad);
+        }
         let (Some(slot), Some(at)) = (self.blocks.get_mut(offer.block), at) else { return Err(bad) };
         let mapping = self.hall.segment().map(at, len)?;
         *slot = Some(Block { offset: offer.offset, mapping: Arc::new(mapping), lent: false });
@@ -150,9 +163,11 @@ impl Arena {
         Tensor { start, len, _hold: hold, _owns: PhantomData }
     }
 
-    /// Lets go of a block that not all ranks could map.
+    /// Lets go of a block that not all ranks could map. Nothing happens if its tensor was handed out.
     pub fn abandon(&mut self, block: usize) {
-        if let Some(mapped) = self.blocks.get_mut(block) {
+        if let Some(mapped) = self.blocks.get_mut(block)
+            && mapped.as_ref().is_none_or(|b| !b.lent)
+        {
             *mapped = None;
             self.hall.hold(block, false);
         }

@@ -289,10 +289,28 @@ fn resident_tensors_come_as_zeros_and_their_memory_is_used_again() {
     });
 }
 
+/// A refusal between a drop and the next allocation must not leave the ranks with different views of the arena.
+#[test]
+fn memory_is_used_again_after_a_refusal() {
+    ranks(2, "refusal", |mut tree| {
+        for _ in 0..10 {
+            drop(tree.alloc::<u64>(50_000).expect("memory"));
+            tree.barrier().expect("both have dropped theirs");
+            assert!(tree.alloc::<u64>(1 << 45).is_err(), "nobody has that much memory");
+            let mut t = tree.alloc::<u64>(70_000).expect("memory");
+            t.fill(1);
+            assert_eq!(tree.all_reduce(&mut t, Op::Sum).expect("all agree"), 2);
+            assert!(t.iter().all(|v| *v == 2));
+        }
+    });
+}
+
 #[test]
 fn a_tree_of_one_needs_nobody() {
+    fn can_be_moved_to_another_thread<T: Send>(_: &T) {}
     let mut tree = Tree::local(0, 1, &name("one")).expect("alone");
     let mut t = [3.0f32, 5.0];
+    can_be_moved_to_another_thread(&tree);
     assert_eq!(tree.all_reduce(&mut t, Op::Avg).expect("alone"), 1);
     assert_eq!(tree.all_reduce_with(&mut t, |_, _| unreachable!("nobody to fold with")).expect("alone"), 1);
     tree.broadcast(&mut t, 0).expect("alone");
