@@ -30,3 +30,9 @@
 pub use sapwood_shm as shm;
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
 pub use sapwood_tree::*;
+
+/// The README's example is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
