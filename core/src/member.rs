@@ -396,7 +396,9 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         let failing = match fault {
             Fault::Died { rank } => Failing::BecauseDead(rank as u32),
             Fault::TimedOut { rank, .. } => Failing::TimedOut(rank as u32),
-            Fault::Left { rank, .. } | Fault::Failed { rank, .. } => Failing::BecauseGone(rank as u32),
+            Fault::Left { rank, .. } | Fault::Failed { rank, .. } | Fault::BadToken { rank } => {
+                Failing::BecauseGone(rank as u32)
+            }
             _ => Failing::BecauseGone(self.me as u32),
         };
         self.finish(End::Failed(failing));
