@@ -240,7 +240,14 @@ impl<M: Mem> Place<M> {
     pub unsafe fn publish(&self, n: u64, steps: u64, body: &Body) {
         let line = self.line(n);
         // SAFETY: every reader of n − 2 has published n − 1 since, as the caller has seen; nobody else writes here.
-        line.body.with_mut(|p| unsafe { p.write(*body) });
+        line.body.with_mut(|p| unsafe {
+            // The payload first: it may still be on its way from the caller's tensor. The first store takes the line
+            // away from those who poll it; were it one of the words that are long known, they would fetch the line back
+            // before the sequence is in it, and it would have to travel twice.
+            (&raw mut (*p).payload).write_volatile(body.payload);
+            (&raw mut (*p).what).write_volatile(body.what);
+            (&raw mut (*p).count).write_volatile(body.count);
+        });
         line.steps.store(steps, Ordering::Relaxed); // published by the sequence
         // Pairs with the load in `published`: body, steps and the buffers filled before.
         line.sequence.store(n, M::at(Site::BoardPublish, Ordering::Release));

@@ -8,6 +8,8 @@
 
 use core::marker::PhantomData;
 
+use crate::sizes::INLINE;
+
 /// The caller's tensors, borrowed for the length of a call.
 pub(crate) struct Tensors<'a, T> {
     list: *const *mut [T],
@@ -76,6 +78,27 @@ impl<'a, T> Tensors<'a, T> {
             f(part.cast::<T>().wrapping_add(within), n, done);
             done += n;
         }
+    }
+
+    /// All elements as the words of a flag line's payload: by whole words where there is one part, because a copy of a
+    /// length that the compiler does not know costs more than the few bytes.
+    ///
+    /// # Safety
+    /// They are at most `INLINE` bytes.
+    #[inline]
+    pub(crate) unsafe fn payload(&self) -> [u64; INLINE / 8] {
+        let (mut words, bytes) = ([0; INLINE / 8], self.total * size_of::<T>());
+        match self.only() {
+            Some(start) if bytes.is_multiple_of(8) => {
+                for (i, word) in words.iter_mut().enumerate().take(bytes / 8) {
+                    // SAFETY: inside the only part, of which any bytes make a word.
+                    *word = unsafe { start.cast::<u64>().add(i).read_unaligned() };
+                }
+            }
+            // SAFETY: the words have room for as many bytes.
+            _ => unsafe { self.copy_out(&mut Cursor::default(), 0, self.total, words.as_mut_ptr().cast()) },
+        }
+        words
     }
 
     /// Copies elements `at .. at + len` to `to`.

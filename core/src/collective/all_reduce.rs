@@ -137,9 +137,8 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     #[inline]
     fn inline<T: Element>(&mut self, w: &Work<'_, T>, c: &mut impl Combine<T>) -> Result<usize, Fault> {
         let (t, total) = (&w.tensors, w.tensors.total());
-        let mut payload = [0; INLINE / 8];
         // SAFETY: the scheme is for at most INLINE bytes.
-        unsafe { t.copy_out(&mut Cursor::default(), 0, total, payload.as_mut_ptr().cast()) };
+        let payload = unsafe { t.payload() };
         self.publish(w.call, payload, 0, &w.spot);
         let contributors = self.everyone()?;
         let (n, me, size) = (self.n, self.me, self.size);

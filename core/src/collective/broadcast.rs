@@ -70,7 +70,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         let mut payload = [0; INLINE / 8];
         if self.me == w.root {
             // SAFETY: the scheme is for at most INLINE bytes.
-            unsafe { t.copy_out(&mut Cursor::default(), 0, total, payload.as_mut_ptr().cast()) };
+            payload = unsafe { t.payload() };
         }
         self.publish(w.call, payload, 0, &w.spot);
         if self.me != w.root {
