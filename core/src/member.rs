@@ -124,6 +124,8 @@ pub struct Member<M: Mem, R: Region<M>> {
     pub(crate) turns: [u64; WINDOWS],
     /// The operation has begun to write into the caller's tensors.
     pub(crate) touched: bool,
+    /// Waiting for what others still have to publish of the last operation, before the next one.
+    catching_up: bool,
     /// The operation whose mismatch the caller has been told of.
     told: Option<u64>,
     broken: Option<Fault>,
@@ -148,6 +150,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             sites: [(0, 0, 0); 2],
             turns: [0; WINDOWS],
             touched: false,
+            catching_up: false,
             told: None,
             broken: None,
         }
@@ -235,7 +238,11 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             return Ok(());
         }
         let told = self.told == Some(self.n);
-        match self.everyone() {
+        // Whoever gives up here gives up in the operation that has not begun: the last one is over for it.
+        self.catching_up = true;
+        let result = self.everyone();
+        self.catching_up = result.is_err_and(|f| f.is_final());
+        match result {
             Err(Fault::Mismatch { .. }) if told => Ok(()),
             result => result.map(|_| ()),
         }
@@ -298,6 +305,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     #[cold]
     fn mismatch(&mut self, rank: usize) -> Fault {
         self.turns = [0; WINDOWS];
+        self.touched = false;
         self.told = Some(self.n);
         Fault::Mismatch { rank }
     }
@@ -407,7 +415,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
 
     #[cold]
     fn finish(&mut self, end: End) {
-        self.place(self.me).end(end, self.n);
+        self.place(self.me).end(end, if self.catching_up { self.next() } else { self.n });
         // Also for the dead, who may have owed a ring: see the doorbell.
         (0..self.size).filter(|q| *q != self.me).for_each(|q| self.place(q).desk().bell.ring_anyway());
         self.owed = false;
@@ -514,7 +522,9 @@ fn fault<M: Mem>(region: &impl Region<M>, size: usize, q: usize, end: Option<End
     match end {
         None => Fault::Died { rank: q },
         Some(End::Left(reason)) => Fault::Left { rank: q, reason },
-        Some(End::Failed(Failing::BecauseDead(dead))) => Fault::Died { rank: dead as usize },
+        Some(End::Failed(Failing::BecauseDead(dead))) if (dead as usize) < size => {
+            Fault::Died { rank: dead as usize }
+        }
         Some(End::Failed(Failing::BecauseGone(first))) if (first as usize) < size => {
             let rank = first as usize;
             match region.place(rank).ended() {

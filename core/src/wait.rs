@@ -136,6 +136,8 @@ impl Waiter {
             if self.policy == WaitPolicy::Spin {
                 return self.spin_on::<M, E>(&mut ready, &mut idle);
             }
+            // Before the long spin: the awaited may be asleep and waiting for a ring of ours.
+            idle(Stage::Patient)?;
             if elsewhere() && self.spin::<M>(self.spin_now, &mut ready) {
                 return Ok(());
             }

@@ -396,3 +396,19 @@ whole! {
     u8 => v v, u16 => v v.into(), u32 => v v.into(), u64 => v v.into(),
     f32 => v v.into(), f64 => v v.into(), half::f16 => v v.into(), half::bf16 => v v.into(),
 }
+
+/// A resident tensor's token can't be taken back: a rank that comes late may still write to it, so a call on it that
+/// failed for good never says that the tensor is as before. A private one is.
+#[test]
+fn a_failed_call_never_calls_a_resident_tensor_untouched() {
+    for resident in [true, false] {
+        let heap = heap::<Real>(Sizes::TINY, 2, 0);
+        let mut m = Member::new(heap.clone(), 0, 2, 0, Patience { deadline: 1_000_000, ..PATIENCE });
+        // SAFETY: nobody else is here.
+        let (mut own, shared) = (vec![1.0f32; 300], unsafe { heap.tensor::<f32>(0, 300) });
+        let t = if resident { shared } else { &mut own[..] };
+        let r = m.all_reduce(&mut [t], Op::Sum, here());
+        assert!(matches!(r, Err(Fault::TimedOut { rank: 1, .. })), "{r:?}");
+        assert_eq!(m.touched(), resident);
+    }
+}

@@ -210,7 +210,8 @@ impl Drop for Hold {
 /// A rank's tensor in shared memory: collectives on it need no copy in and no copy out.
 ///
 /// It derefs to a slice of its elements, which start as zeros, and may outlive its group. Other ranks write it during
-/// collectives only; after a collective that failed half way its elements are unspecified.
+/// collectives only. After a collective on it has failed for good (any error but a mismatch) ranks that are still in
+/// that call may go on writing it for a while: its elements are unspecified from then on, and it should be dropped.
 #[derive(Debug)]
 pub struct Tensor<T> {
     start: *mut T,

@@ -177,6 +177,9 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         let token = self.token(w);
         let steps = if token.is_some() { 0 } else { filled };
         self.publish(w.call, [token.unwrap_or(PRIVATE), 0, 0, 0], steps, &w.spot);
+        // A token can't be taken back: whoever finds all ranks resident writes to our tensor, even if we fail
+        // meanwhile.
+        self.touched = token.is_some();
         let contributors = self.everyone()?;
         // SAFETY: all lines of this operation were seen.
         let resident = (0..self.size).all(|q| unsafe { (*self.place(q).payload(self.n))[0] } != PRIVATE);
