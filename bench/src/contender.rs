@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Contender {
     /// Its name in the report.
     pub(crate) name: String,
+    /// Whether it is this program, not a peer.
+    pub(crate) own: bool,
     orders: Vec<File>,
     answers: Vec<BufReader<File>>,
     children: Vec<Child>,
@@ -33,18 +35,17 @@ pub(crate) struct Contender {
 }
 
 /// One turn.
-#[derive(Clone, Copy)]
 pub(crate) struct Turn {
     /// Nanoseconds an operation, of the slowest rank.
     pub(crate) nanos: f64,
-    /// Of all ranks' results.
-    pub(crate) checksum: u64,
+    /// Of each rank's result.
+    pub(crate) checksums: Vec<u64>,
 }
 
 impl Contender {
     /// `ranks` processes of this program.
     pub(crate) fn own(name: &str, kind: &str, ranks: usize) -> Result<Contender, Box<dyn Error>> {
-        let mut all = Self::prepare(name, ranks)?;
+        let mut all = Self::prepare(name, true, ranks)?;
         let meeting = all.directory.file_name().ok_or("no name")?.to_string_lossy().into_owned();
         for rank in 0..ranks {
             let mut command = Command::new("/proc/self/exe");
@@ -63,18 +64,19 @@ impl Contender {
         launcher: &mut Command,
         ranks: usize,
     ) -> Result<Contender, Box<dyn Error>> {
-        let mut all = Self::prepare(name, ranks)?;
+        let mut all = Self::prepare(name, false, ranks)?;
         launcher.arg(&all.directory).stdin(Stdio::null()).stdout(Stdio::null());
         all.children.push(launcher.spawn()?);
         all.connect(ranks)
     }
 
-    fn prepare(name: &str, ranks: usize) -> Result<Contender, Box<dyn Error>> {
+    fn prepare(name: &str, own: bool, ranks: usize) -> Result<Contender, Box<dyn Error>> {
         let directory =
             std::env::temp_dir().join(format!("sapwood-bench-{}-{name}-{ranks}", std::process::id()));
         std::fs::create_dir(&directory)?;
         let all = Contender {
             name: name.to_owned(),
+            own,
             orders: Vec::new(),
             answers: Vec::new(),
             children: Vec::new(),
@@ -118,7 +120,7 @@ impl Contender {
 
     fn hear(&mut self) -> Result<Turn, Box<dyn Error>> {
         let began = Instant::now();
-        let mut turn = Turn { nanos: 0.0, checksum: 0 };
+        let mut turn = Turn { nanos: 0.0, checksums: Vec::new() };
         for answer in &mut self.answers {
             let mut fds = [nix::poll::PollFd::new(
                 std::os::fd::AsFd::as_fd(answer.get_ref()),
@@ -139,7 +141,7 @@ impl Contender {
             answer.read_line(&mut line)?;
             let (nanos, checksum) = line.trim().split_once(' ').ok_or("half an answer")?;
             turn.nanos = turn.nanos.max(nanos.parse()?);
-            turn.checksum = turn.checksum.wrapping_mul(31).wrapping_add(checksum.parse()?);
+            turn.checksums.push(checksum.parse()?);
         }
         Ok(turn)
     }
@@ -162,8 +164,8 @@ impl Drop for Contender {
     }
 }
 
-/// Ties this process to the CPU of its rank.
-fn pin(rank: usize) -> Result<(), nix::Error> {
+/// Ties this thread to the CPU of a rank.
+pub(crate) fn pin(rank: usize) -> Result<(), nix::Error> {
     let mut set = CpuSet::new();
     set.set(rank % std::thread::available_parallelism().map_or(1, usize::from))?;
     sched_setaffinity(Pid::from_raw(0), &set)

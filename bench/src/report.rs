@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
+use crate::stats::summary;
+
 /// One measurement, or why there is none.
 pub(crate) struct Row {
     pub(crate) bench: String,
@@ -16,9 +18,47 @@ pub(crate) struct Row {
     pub(crate) p99: f64,
     pub(crate) n: usize,
     pub(crate) note: Option<String>,
+    /// Least and most that one cache line's way from CPU to CPU took meanwhile, in ns.
+    pub(crate) way: Option<(f64, f64)>,
 }
 
 impl Row {
+    /// From the times or rates of all turns. `ways`: what one cache line's way took meanwhile, in ns.
+    pub(crate) fn measured(
+        bench: &str,
+        peer: &str,
+        size: usize,
+        ranks: usize,
+        unit: &'static str,
+        values: &[f64],
+        ways: &[f64],
+    ) -> Row {
+        let (median, p99) = summary(values);
+        let (bench, peer) = (bench.to_owned(), peer.to_owned());
+        let way = ways.iter().fold(None, |way: Option<(f64, f64)>, &w| {
+            Some(way.map_or((w, w), |(least, most)| (least.min(w), most.max(w))))
+        });
+        let note = way.map(|(least, most)| format!("one way {least:.0} to {most:.0} ns"));
+        Row { bench, peer, size, ranks, unit, median, p99, n: values.len(), note, way }
+    }
+
+    /// Of something that could not be measured.
+    pub(crate) fn error(bench: &str, peer: &str, size: usize, ranks: usize, why: String) -> Row {
+        let (bench, peer) = (bench.to_owned(), peer.to_owned());
+        Row {
+            bench,
+            peer,
+            size,
+            ranks,
+            unit: "error",
+            median: 0.0,
+            p99: 0.0,
+            n: 0,
+            note: Some(why),
+            way: None,
+        }
+    }
+
     /// The line of a JSON file.
     fn json(&self) -> String {
         let text = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
@@ -52,14 +92,23 @@ fn human(unit: &str, v: f64) -> String {
 }
 
 /// The rows of one bench, size and number of ranks.
-fn group<'a>(rows: &'a [Row], key: &Row) -> Vec<&'a Row> {
-    let same = |r: &&Row| (&r.bench, r.size, r.ranks) == (&key.bench, key.size, key.ranks);
+fn group<'a>(rows: &'a [Row], bench: &str, size: usize, ranks: usize) -> Vec<&'a Row> {
+    let same = |r: &&Row| (r.bench.as_str(), r.size, r.ranks) == (bench, size, ranks);
     rows.iter().filter(same).collect()
 }
 
-/// The least of the peers that ran.
-fn best<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
-    let peers = rows.iter().filter(|r| r.ok() && r.peer != "floor" && !r.peer.starts_with("sapwood"));
+/// What peers do instead of a bench: they have no resident tensors, so private ones.
+fn of_peers(bench: &str) -> &str {
+    bench.trim_end_matches("_resident")
+}
+
+/// A row during which a cache line's way changed by more is not to be believed: the CPUs moved, or were not ours.
+const UNSTEADY: f64 = 1.5;
+
+/// The least of the peers that ran and whose names start so.
+fn best<'a>(rows: &[&'a Row], named: &str) -> Option<&'a Row> {
+    let peer = |r: &&&Row| r.peer != "floor" && !r.peer.starts_with("sapwood") && r.peer.starts_with(named);
+    let peers = rows.iter().filter(|r| r.ok()).filter(peer);
     peers.min_by(|a, b| a.median.total_cmp(&b.median)).copied()
 }
 
@@ -74,14 +123,15 @@ pub(crate) fn table(rows: &[Row]) -> String {
     );
     out += "|---|---|---|---|---|---|---|---|\n";
     let mut seen: Vec<(&str, usize, usize)> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|r| r.ok()) {
         let key = (row.bench.as_str(), row.size, row.ranks);
         if seen.contains(&key) {
             continue;
         }
         seen.push(key);
-        let all = group(rows, row);
-        let (ours, floor, best) = (of(&all, "sapwood"), of(&all, "floor"), best(&all));
+        let all = group(rows, &row.bench, row.size, row.ranks);
+        let peers = group(rows, of_peers(&row.bench), row.size, row.ranks);
+        let (ours, floor, best) = (of(&all, "sapwood"), of(&all, "floor"), best(&peers, ""));
         let cell = |r: Option<&Row>| r.map_or_else(|| "–".into(), |r| human(r.unit, r.median));
         let ratio = |a: Option<&Row>, b: Option<&Row>| match (a, b) {
             (Some(a), Some(b)) => format!("{:.2}", a.median / b.median),
@@ -104,6 +154,12 @@ pub(crate) fn table(rows: &[Row]) -> String {
         let why = row.note.as_deref().unwrap_or("no reason given");
         let _ = writeln!(out, "\n{} did not run {} at {} bytes: {why}", row.peer, row.bench, row.size);
     }
+    for row in rows.iter().filter(|r| r.peer == "sapwood") {
+        if let Some((least, most)) = row.way.filter(|(least, most)| *most > UNSTEADY * least) {
+            let what = format!("{} at {} bytes", row.bench, row.size);
+            let _ = writeln!(out, "\nunsteady: {what}, one line's way took {least:.0} to {most:.0} ns");
+        }
+    }
     out
 }
 
@@ -117,26 +173,23 @@ const FIRST_LANDING: &[(&str, usize, usize, f64)] = &[
     ("coll.allreduce", 8, 4, 0.9),
 ];
 
-/// A line for each of them that this run can judge, and whether all of those hold. A resident row is compared with the
-/// peers' private tensors: they have no other.
+/// A line for each of them of which our row was measured, and whether all of those hold. One without Open MPI's row is
+/// not judged, and does not hold.
 pub(crate) fn first_landing(rows: &[Row]) -> (String, bool) {
     let (mut out, mut all) = (String::new(), true);
-    for (bench, size, ranks, most) in FIRST_LANDING {
-        let at = |bench: &str| {
-            let same = |r: &&Row| r.bench == bench && r.size == *size && r.ranks == *ranks;
-            rows.iter().filter(same).collect::<Vec<_>>()
+    for &(bench, size, ranks, most) in FIRST_LANDING {
+        let Some(ours) = of(&group(rows, bench, size, ranks), "sapwood") else { continue };
+        let best = best(&group(rows, of_peers(bench), size, ranks), "openmpi");
+        let ratio = best.map(|best| ours.median / best.median);
+        let (word, than) = match (ratio, best) {
+            (Some(ratio), Some(best)) => (
+                if ratio <= most { "holds" } else { "missed" },
+                format!("{ratio:.2} of {} (at most {most})", best.peer),
+            ),
+            _ => ("not judged", "no Open MPI in this run".to_owned()),
         };
-        let peers = at(bench.trim_end_matches("_resident"));
-        if let (Some(ours), Some(best)) = (of(&at(bench), "sapwood"), best(&peers)) {
-            let ratio = ours.median / best.median;
-            let word = if ratio <= *most { "holds" } else { "missed" };
-            all &= ratio <= *most;
-            let _ = writeln!(
-                out,
-                "{word}: {bench} {size} B, {ranks} ranks: {ratio:.2} of {} (at most {most})",
-                best.peer
-            );
-        }
+        all &= ratio.is_some_and(|ratio| ratio <= most);
+        let _ = writeln!(out, "{word}: {bench} {size} B, {ranks} ranks: {than}");
     }
     (out, all)
 }
@@ -146,8 +199,7 @@ mod tests {
     use super::*;
 
     fn row(bench: &str, peer: &str, size: usize, median: f64) -> Row {
-        let (bench, peer) = (bench.to_owned(), peer.to_owned());
-        Row { bench, peer, size, ranks: 2, unit: "ns", median, p99: median, n: 5, note: None }
+        Row::measured(bench, peer, size, 2, "ns", &[median], &[])
     }
 
     #[test]
@@ -176,6 +228,32 @@ mod tests {
         assert!(said.contains("holds: coll.allreduce_resident 67108864 B, 2 ranks: 0.20"), "{said}");
         rows.truncate(4);
         assert!(first_landing(&rows).1);
+        rows.truncate(2);
+        let (said, all) = first_landing(&rows);
+        assert!(!all && said.contains("not judged: coll.allreduce 8 B"), "{said}");
+    }
+
+    #[test]
+    fn resident_rows_have_the_peers_private_ones_beside_them() {
+        let rows = [
+            row("coll.allreduce_resident", "sapwood", 8, 100.0),
+            row("coll.allreduce", "mpich-4", 8, 200.0),
+            Row::error("coll.allreduce", "openmpi-4", 0, 2, "not here".into()),
+        ];
+        let table = table(&rows);
+        assert!(
+            table.contains("| coll.allreduce_resident | 8 | 2 | 100 ns | – | 200 ns (mpich-4) | – | 0.50 |")
+        );
+        assert!(!table.contains("| coll.allreduce | 0 |") && table.contains("not here"), "{table}");
+    }
+
+    #[test]
+    fn a_row_during_which_the_cpus_moved_is_named() {
+        let rows = [Row::measured("b", "sapwood", 8, 2, "ns", &[1.0], &[40.0, 180.0, 50.0])];
+        assert!(table(&rows).contains("unsteady: b at 8 bytes, one line's way took 40 to 180 ns"));
+        let rows = [Row::measured("b", "sapwood", 8, 2, "ns", &[1.0], &[40.0, 50.0])];
+        assert!(!table(&rows).contains("unsteady"));
+        assert!(rows[0].json().ends_with(r#""n":1,"note":"one way 40 to 50 ns"}"#), "{}", rows[0].json());
     }
 
     #[test]

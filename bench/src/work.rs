@@ -78,6 +78,24 @@ fn fill(payload: &mut [f32], rank: usize, round: u64) {
     std::hint::black_box(payload);
 }
 
+/// Values of which no two within 1021 are alike, so that parts in the wrong place are seen; sums are exact.
+fn known(i: usize, rank: usize) -> f32 {
+    (i % 1021 + 1 + rank) as f32
+}
+
+fn checksum(values: impl ExactSizeIterator<Item = f32>) -> u64 {
+    let n = values.len() as u64;
+    values.fold(n, |s, v| s.wrapping_mul(31).wrapping_add(u64::from(v.to_bits())))
+}
+
+/// The checksum that every rank must answer.
+pub(crate) fn expected(bench: &str, bytes: usize, ranks: usize) -> u64 {
+    match bench {
+        "bcast" => checksum((0..bytes / 4).map(|i| known(i, 0))),
+        _ => checksum((0..bytes / 4).map(|i| (0..ranks).map(|rank| known(i, rank)).sum())),
+    }
+}
+
 /// Nanoseconds an operation, and the checksum of one more on known values.
 pub(crate) fn measure(
     t: &mut Tensors,
@@ -115,10 +133,25 @@ pub(crate) fn measure(
         }
         spent
     };
-    fill(t.payload(bench, n), rank, 0);
+    t.payload(bench, n).iter_mut().enumerate().for_each(|(i, v)| *v = known(i, rank));
     t.operation(bench, n)?;
-    let sum = |s: u64, v: &f32| s.wrapping_mul(31).wrapping_add(u64::from(v.to_bits()));
-    let checksum = t.payload(bench, n).iter().fold(n as u64, sum);
+    let sum = checksum(t.payload(bench, n).iter().copied());
     t.barrier()?;
-    Ok((spent / iterations as f64, checksum))
+    Ok((spent / iterations as f64, sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_sees_swapped_chunks_and_missing_ranks() {
+        let right: Vec<f32> = (0..4096).map(|i| known(i, 0) + known(i, 1)).collect();
+        assert_eq!(checksum(right.iter().copied()), expected("allreduce", 4 * 4096, 2));
+        let mut swapped = right.clone();
+        swapped[..2048].rotate_left(1024);
+        assert_ne!(checksum(swapped.into_iter()), expected("allreduce", 4 * 4096, 2));
+        assert_ne!(expected("bcast", 4 * 4096, 2), expected("allreduce", 4 * 4096, 2));
+        assert_eq!(expected("barrier", 0, 4), 0);
+    }
 }

@@ -5,18 +5,19 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::Effort;
-use crate::contender::Contender;
+use crate::contender::{Contender, pin};
 use crate::report::Row;
-use crate::stats::summary;
 
 /// Bytes of the copy and add rows: in the second-level cache, and in memory.
 const SIZES: [usize; 2] = [256 << 10, 64 << 20];
 
 pub(super) fn run(effort: &Effort, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
     let mut put = |bench: &str, size: usize, ranks: usize, unit: &'static str, values: &[f64]| {
-        let (median, p99) = summary(values);
-        let (bench, peer) = (bench.to_owned(), "floor".to_owned());
-        rows.push(Row { bench, peer, size, ranks, unit, median, p99, n: values.len(), note: None });
+        rows.push(if values.is_empty() {
+            Row::error(bench, "floor", size, ranks, "nothing could be measured".into())
+        } else {
+            Row::measured(bench, "floor", size, ranks, unit, values, &[])
+        });
     };
     let mut pair = Contender::own("floor", "floor", 2)?;
     let times = |pair: &mut Contender, bench: &str| -> Result<Vec<f64>, Box<dyn Error>> {
@@ -33,14 +34,15 @@ pub(super) fn run(effort: &Effort, rows: &mut Vec<Row>) -> Result<(), Box<dyn Er
             put("floor.add", size, cores, "B/s", &rates(effort, cores, size, add));
         }
     }
-    let wakes: Vec<f64> = (0..effort.turns).map(|_| sapwood_shm::wake_price().unwrap_or(0) as f64).collect();
+    let wakes: Vec<f64> = (0..effort.turns).filter_map(|_| Some(sapwood_shm::wake_price()? as f64)).collect();
     put("floor.wake", 0, 2, "ns", &wakes);
     Ok(())
 }
 
-/// Bytes of `a` a second, all cores together.
+/// Bytes of `a` a second, all cores together, a pinned thread on each.
 fn rates(effort: &Effort, cores: usize, size: usize, f: fn(&mut [f32], &[f32])) -> Vec<f64> {
-    let one = || {
+    let one = |core: usize| {
+        pin(core).expect("a CPU for each thread");
         let (mut a, b) = (vec![1.0f32; size / 4], vec![1.0f32; size / 4]);
         f(&mut a, &b);
         let (start, mut rounds) = (Instant::now(), 0);
@@ -52,7 +54,7 @@ fn rates(effort: &Effort, cores: usize, size: usize, f: fn(&mut [f32], &[f32])) 
     };
     let turn = || {
         std::thread::scope(|s| {
-            let threads: Vec<_> = (0..cores).map(|_| s.spawn(one)).collect();
+            let threads: Vec<_> = (0..cores).map(|core| s.spawn(move || one(core))).collect();
             threads.into_iter().map(|t| t.join().expect("no panic")).sum()
         })
     };
