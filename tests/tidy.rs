@@ -25,6 +25,8 @@ const UNSAFE: &[&str] = &[
     "core/src/ring/spsc.rs",
     "core/src/ring/stream.rs",
     "core/src/tensors.rs",
+    "core/src/testing/explore/cell.rs",
+    "core/src/testing/explore/mpmc/mod.rs",
     "core/src/testing/heap.rs",
     "core/src/testing/rings.rs",
     "loom-tests/src/guarded.rs",

@@ -213,4 +213,8 @@ pub enum Bug {
     MpmcTakeOverUnderOldName,
     /// A consumer says "drained" of a closed ring that looks empty without sealing the position.
     MpmcNoSeal,
+    /// A producer steps over the seal.
+    MpmcPassSeal,
+    /// A consumer says "drained" without looking for what dead readers hold.
+    MpmcForgetReaders,
 }
