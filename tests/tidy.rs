@@ -24,6 +24,8 @@ const UNSAFE: &[&str] = &[
     "core/src/reduce/wide.rs",
     "core/src/tensors.rs",
     "core/src/testing/heap.rs",
+    "core/src/view.rs",
+    "core/src/wire/checksum.rs",
     "loom-tests/src/guarded.rs",
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",
