@@ -33,7 +33,13 @@ const UNSAFE: &[&str] = &[
     "shm/src/group.rs",
     "shm/src/hall.rs",
     "shm/src/liveness.rs",
+    "shm/src/memory.rs",
     "shm/src/processes.rs",
+    "shm/src/ring/latest.rs",
+    "shm/src/ring/mpmc.rs",
+    "shm/src/ring/region.rs",
+    "shm/src/ring/spsc.rs",
+    "shm/src/ring/stream.rs",
     "shm/src/seat.rs",
     "shm/src/segment.rs",
 ];

@@ -349,6 +349,11 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         self.room > 0
     }
 
+    /// Whether a value can be pushed.
+    pub fn has_room(&mut self) -> bool {
+        self.room > 0 || self.look_for_room()
+    }
+
     /// Values that are in the ring, at most: the consumer may have taken some.
     pub fn len(&self) -> usize {
         let shape = self.region.shape();
@@ -375,6 +380,11 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     /// Whether the consumer has closed: nobody will read.
     pub fn is_closed(&self) -> bool {
         self.consumer_has_closed()
+    }
+
+    /// Whether this end has closed, or a former producer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(Ordering::Relaxed) != 0
     }
 }
 
@@ -474,6 +484,16 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     /// Whether a value is there.
     pub fn has_next(&mut self) -> bool {
         self.ready > 0 || self.look()
+    }
+
+    /// Whether the producer has closed. Values may still be there.
+    pub fn is_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(M::at(Site::SpscLookEnd, Ordering::Acquire)) != 0
+    }
+
+    /// Whether this end has closed, or a former consumer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[CONSUMER].load(Ordering::Relaxed) != 0
     }
 
     /// Says that nobody will read any more: the producer's next push fails.
