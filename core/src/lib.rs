@@ -15,8 +15,11 @@ pub mod dtype;
 pub mod layout;
 pub mod mem;
 pub mod member;
+pub mod owner;
 mod real;
 pub mod reduce;
+pub mod ring;
+pub mod shareable;
 pub mod sizes;
 mod tensors;
 #[cfg(any(test, feature = "testing"))]

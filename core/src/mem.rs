@@ -104,6 +104,58 @@ pub enum Site {
     BoardEnd,
     /// `board`: the look at that word.
     BoardLookEnd,
+    /// `ring::spsc`: the producer publishes a line's count.
+    SpscPublish,
+    /// `ring::spsc`: the consumer looks at it.
+    SpscLook,
+    /// `ring::spsc`: the consumer gives places back.
+    SpscFree,
+    /// `ring::spsc`: the producer looks for them.
+    SpscLookFree,
+    /// `ring::spsc`: one end says that it has closed.
+    SpscEnd,
+    /// `ring::spsc`: the other end looks at that.
+    SpscLookEnd,
+    /// `ring::stream`: the writer publishes bytes.
+    StreamPublish,
+    /// `ring::stream`: the reader looks for them.
+    StreamLook,
+    /// `ring::stream`: the reader gives room back.
+    StreamFree,
+    /// `ring::stream`: the writer looks for it.
+    StreamLookFree,
+    /// `ring::stream`: one end says that it has closed.
+    StreamEnd,
+    /// `ring::stream`: the other end looks at that.
+    StreamLookEnd,
+    /// `ring::latest`: the writer publishes a value.
+    LatestPublish,
+    /// `ring::latest`: a reader looks for the newest one.
+    LatestLook,
+    /// `ring::latest`: the writer's fence between publishing one value and overwriting an old one.
+    LatestWriterFence,
+    /// `ring::latest`: the reader's fence between copying a value and looking whether it was still.
+    LatestReaderFence,
+    /// `ring::mpmc`: a message is published.
+    MpmcPublish,
+    /// `ring::mpmc`: a consumer looks at a slot.
+    MpmcPopLoad,
+    /// `ring::mpmc`: a slot is given back.
+    MpmcRelease,
+    /// `ring::mpmc`: a producer looks at a slot.
+    MpmcPushLoad,
+    /// `ring::mpmc`: a dead producer's slot is given back.
+    MpmcSkip,
+    /// `ring::mpmc`: a dead consumer's slot is given back.
+    MpmcTakeOverFree,
+    /// `ring::mpmc`: a hint is read.
+    MpmcHintLoad,
+    /// `ring::mpmc`: a hint is written.
+    MpmcHintStore,
+    /// `ring::mpmc`: the ring is closed.
+    MpmcClose,
+    /// `ring::mpmc`: the look whether it is.
+    MpmcLookClosed,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -121,4 +173,44 @@ pub enum Bug {
     BoardNoSecondLook,
     /// A rank publishes without having seen that all readers of the line are done.
     BoardNoCatchUp,
+    /// The producer publishes before it has written.
+    SpscPublishFirst,
+    /// The consumer gives a place back before it has read it.
+    SpscFreeFirst,
+    /// A consumer that finds nothing and then learns that the producer has closed does not look again.
+    SpscNoSecondLook,
+    /// The producer takes one place more than there are.
+    SpscOneTooMany,
+    /// The writer publishes before it has written.
+    StreamPublishFirst,
+    /// A reader that finds nothing and then learns that the writer has closed does not look again.
+    StreamNoSecondLook,
+    /// The writer overwrites the newest value instead of the oldest.
+    LatestSameCell,
+    /// A reader does not look whether its copy was still.
+    LatestNoSecondLook,
+    /// A freed slot keeps its lap.
+    MpmcSameLap,
+    /// The hint is published before the claim, so it may run ahead of the truth.
+    MpmcHintFirst,
+    /// The liveness oracle is not asked: everyone in the way is taken for dead.
+    MpmcAssumeDead,
+    /// Liveness is never asked: nobody is taken for dead.
+    MpmcAssumeAlive,
+    /// A dead reader's slot is freed before its payload is copied out.
+    MpmcFreeThenRead,
+    /// An orphan's slot is read without taking it over first.
+    MpmcNoTakeOver,
+    /// Publishing comes before writing.
+    MpmcPublishFirst,
+    /// A consumer steps over a position whose writer is alive.
+    MpmcStepOver,
+    /// The producer jumps one lap too far when its position is stale.
+    MpmcJumpTooFar,
+    /// A consumer jumps as far as a producer may.
+    MpmcPopJumpTooFar,
+    /// A recoverer keeps the dead owner's name in the slot while it reads.
+    MpmcTakeOverUnderOldName,
+    /// A consumer says "drained" of a closed ring that looks empty without sealing the position.
+    MpmcNoSeal,
 }

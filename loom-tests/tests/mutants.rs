@@ -16,10 +16,20 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
         match site {
             BellSleeperFence | BellWakerFence | BarrierArrive | BarrierLook | BoardPublish | BoardLook => (),
             BoardStep | BoardLookStep | BoardEnd | BoardLookEnd => (),
+            SpscPublish | SpscLook | SpscFree | SpscLookFree | SpscEnd | SpscLookEnd => (),
+            StreamPublish | StreamLook | StreamFree | StreamLookFree | StreamEnd | StreamLookEnd => (),
+            LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
+            MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
+            MpmcHintLoad | MpmcHintStore | MpmcClose | MpmcLookClosed => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
             BoardOneLine | BoardNoSecondLook | BoardNoCatchUp => (),
+            SpscPublishFirst | SpscFreeFirst | SpscNoSecondLook | SpscOneTooMany => (),
+            StreamPublishFirst | StreamNoSecondLook | LatestSameCell | LatestNoSecondLook => (),
+            MpmcSameLap | MpmcHintFirst | MpmcAssumeDead | MpmcAssumeAlive | MpmcFreeThenRead => (),
+            MpmcNoTakeOver | MpmcPublishFirst | MpmcStepOver | MpmcJumpTooFar | MpmcPopJumpTooFar => (),
+            MpmcTakeOverUnderOldName | MpmcNoSeal => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

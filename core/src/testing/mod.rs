@@ -3,7 +3,9 @@
 mod count;
 mod crash;
 mod heap;
+mod rings;
 
 pub use count::{Count, Counts};
 pub use crash::{Crash, Killed};
 pub use heap::Heap;
+pub use rings::{Latest, Mpmc, Spsc, Stream};
