@@ -367,7 +367,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
 
     /// Whether a value can be pushed.
     pub fn has_room(&mut self) -> bool {
-        self.room > 0 || self.look_for_room()
+        self.tail != self.limit || self.look_for_room()
     }
 
     /// Values that are in the ring, at most: the consumer may have taken some.
