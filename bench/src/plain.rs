@@ -25,12 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
-use sapwood_shm::{Rank, Rendezvous, Seat, Segment, Spec};
+use sapwood_shm::{Seat, Segment, Spec};
 
 use crate::flow::messages::{self, Loans, Messages};
 use crate::flow::records::{self, BATCH, PopRecords, PushRecords, Record};
 use crate::flow::words::{self, Pop, Push};
 use crate::flow::{Failure, Said, Spin};
+use crate::ring::meeting;
 
 type U64 = <Real as Mem>::U64;
 
@@ -120,11 +121,8 @@ impl Plain<(Segment, Seat)> {
         if ranks != 2 {
             return Err("the floor is written for two ranks".into());
         }
-        let Rendezvous::Name(name) = Rank::from_env()?.ok_or("no SAPWOOD_RANK")?.rendezvous()? else {
-            return Err("the floor meets under a name".into());
-        };
         let spec = Spec { kind: 0xF101, fingerprint: 1, seats: 2, body: BYTES as u64, reserve: 0 };
-        let entered = Segment::enter_named(&name, &spec, rank, Duration::from_secs(20))?;
+        let entered = Segment::enter_named(&meeting()?, &spec, rank, Duration::from_secs(20))?;
         let mut plain = Plain::new(entered, rank);
         plain.raise();
         plain.await_flag();

@@ -25,10 +25,10 @@ fn cpus() -> usize {
 }
 
 /// Joins the others, then takes orders until there are no more. Whatever fails is the last answer.
-pub(crate) fn serve<T, E: Display>(
+pub(crate) fn serve<T, J: Display, E: Display>(
     directory: &Path,
     rank: usize,
-    join: impl FnOnce() -> Result<T, E>,
+    join: impl FnOnce() -> Result<T, J>,
     mut obey: impl FnMut(&mut T, &str, usize, u64) -> Result<Said, E>,
 ) -> Result<(), Box<dyn Error>> {
     let orders = BufReader::new(File::open(directory.join(format!("order.{rank}")))?);

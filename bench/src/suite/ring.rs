@@ -6,7 +6,7 @@ use super::{Effort, Figure, Sums, What, join_crates, measure};
 use crate::contender::{Contender, Ranks};
 use crate::flow::words;
 use crate::report::Row;
-use crate::ring::FLOOR;
+use crate::ring::{FLOOR, RINGS};
 
 const PINGPONG: What = What {
     name: "ring.pingpong",
@@ -31,7 +31,8 @@ const MPMC: What = What {
 };
 
 pub(super) fn run(effort: &Effort, peers: bool, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
-    let mut all = vec![Contender::own_ranks("floor", "rings-floor", 2, Ranks::Threads)?.knowing(FLOOR)];
+    let own = |name, kind| Contender::own_ranks(name, kind, 2, Ranks::Threads);
+    let mut all = vec![own("sapwood", "rings")?.knowing(RINGS), own("floor", "rings-floor")?.knowing(FLOOR)];
     if peers {
         let orders = [PINGPONG, SPSC, MPMC].map(|what| what.order);
         join_crates(Ranks::Threads, 2, &orders, "", PINGPONG.name, &mut all, rows);

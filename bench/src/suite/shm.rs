@@ -6,7 +6,7 @@ use super::{Effort, Figure, Sums, What, join_crates, measure};
 use crate::contender::{Contender, Ranks};
 use crate::flow::{messages, records, words};
 use crate::report::Row;
-use crate::ring::FLOOR;
+use crate::ring::{FLOOR, LANES, QUEUE};
 
 const PINGPONG: What = What {
     name: "shm.pingpong",
@@ -73,7 +73,7 @@ fn floor() -> Result<Contender, Box<dyn Error>> {
 }
 
 fn two(effort: &Effort, peers: bool, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
-    let mut all = vec![floor()?];
+    let mut all = vec![Contender::own("sapwood", "lanes", 2)?.knowing(LANES), floor()?];
     if peers {
         let orders = ROWS.map(|(what, _)| what.order);
         join_crates(Ranks::Processes, 2, &orders, "", PINGPONG.name, &mut all, rows);
@@ -87,7 +87,7 @@ fn two(effort: &Effort, peers: bool, rows: &mut Vec<Row>) -> Result<(), Box<dyn 
 /// Two processes send and two receive. Hardly a peer does that; so the threads' queues stand beside ours. The floor has
 /// no such ring, and only says how long a line takes.
 fn four(effort: &Effort, peers: bool, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
-    let mut all = vec![floor()?];
+    let mut all = vec![Contender::own("sapwood", "lanes", 4)?.knowing(QUEUE), floor()?];
     if peers {
         join_crates(Ranks::Processes, 4, &[MPMC.order], "", MPMC.name, &mut all, rows);
         join_crates(Ranks::Threads, 4, &[MPMC.order], "-threads", MPMC.name, &mut all, rows);
