@@ -4,6 +4,7 @@ mod collective;
 mod floor;
 mod ring;
 mod shm;
+mod wire;
 
 use std::error::Error;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
             "floor" => floor::run(&effort, &mut rows)?,
             "ring" => ring::run(&effort, args.peers, &mut rows)?,
             "shm" => shm::run(&effort, args.peers, &mut rows)?,
+            "wire" => wire::run(&effort, &mut rows)?,
             "collective" => collective::run(&effort, args.peers, &mut rows)?,
             "oversubscribed" => collective::oversubscribed(&effort, args.peers, &mut rows)?,
             other => return Err(format!("there is no suite {other:?}; see --help").into()),
