@@ -1,5 +1,5 @@
-//! The wire: a head and 64 bytes of payload, decoded and encoded on one CPU. The floor is the checksum of the head alone,
-//! without which neither can be right.
+//! The wire: a head and 64 bytes of payload, decoded and encoded on one CPU. The floor is the checksum of the head
+//! alone, without which neither can be right.
 
 use std::error::Error;
 use std::hint::black_box;
