@@ -365,6 +365,11 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         (self.region.shape().capacity as u64 + one_more).saturating_sub(used)
     }
 
+    /// Whether a value can be pushed.
+    pub fn has_room(&mut self) -> bool {
+        self.tail != self.limit || self.look_for_room()
+    }
+
     /// Values that are in the ring, at most: the consumer may have taken some.
     pub fn len(&self) -> usize {
         let (shape, per_line) = (self.region.shape(), Shape::per_line::<T>());
@@ -391,6 +396,11 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     /// Whether the consumer has closed: nobody will read.
     pub fn is_closed(&self) -> bool {
         self.consumer_has_closed()
+    }
+
+    /// Whether this end has closed, or a former producer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(Ordering::Relaxed) != 0
     }
 }
 
@@ -490,6 +500,16 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     /// Whether a value is there.
     pub fn has_next(&mut self) -> bool {
         self.head != self.seen || self.look()
+    }
+
+    /// Whether the producer has closed. Values may still be there.
+    pub fn is_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(M::at(Site::SpscLookEnd, Ordering::Acquire)) != 0
+    }
+
+    /// Whether this end has closed, or a former consumer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[CONSUMER].load(Ordering::Relaxed) != 0
     }
 
     /// Says that nobody will read any more: the producer's next push fails.
