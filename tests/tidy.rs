@@ -33,6 +33,7 @@ const UNSAFE: &[&str] = &[
     "core/src/testing/rings.rs",
     "core/src/view.rs",
     "core/src/wire/checksum.rs",
+    "loom-tests/src/attached.rs",
     "loom-tests/src/guarded.rs",
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",
