@@ -13,6 +13,7 @@ mod collective;
 pub mod doorbell;
 pub mod dtype;
 pub mod layout;
+pub mod link;
 pub mod mem;
 pub mod member;
 pub mod owner;

@@ -344,6 +344,12 @@ impl<'a> ViewMut<'a> {
         View { memory: self.memory, nest: self.nest }
     }
 
+    /// The same tensor for a while.
+    #[inline]
+    pub fn reborrow(&mut self) -> ViewMut<'_> {
+        ViewMut { memory: self.memory, nest: self.nest }
+    }
+
     /// The whole row, if it lies together.
     #[inline]
     pub fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
