@@ -4,8 +4,10 @@ mod count;
 mod crash;
 mod heap;
 mod rings;
+mod works;
 
 pub use count::{Count, Counts};
 pub use crash::{Crash, Killed};
 pub use heap::Heap;
 pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use works::{Table, Yard};
