@@ -91,6 +91,8 @@ pub struct Blocks<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> {
     next: u32,
     /// Whether this participant has never held a block.
     pub(super) fresh: bool,
+    /// Whether the blocks of its predecessors have been looked for.
+    pub(super) cleared: bool,
 }
 
 /// What the ring's callbacks need of a handle.
@@ -123,7 +125,7 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         // Participants begin at different blocks, so that they meet seldom.
         let next = (u64::from(me.seat()) * u64::from(blocks) / u64::from(super::SEATS)) as u32;
         let arena = Arena { region, me, bit, _family: PhantomData };
-        Ok(Blocks { arena, ring, next, fresh: true })
+        Ok(Blocks { arena, ring, next, fresh: true, cleared: false })
     }
 
     /// Under which name.

@@ -34,7 +34,8 @@
 //! in that position's lap and Full or Reading.
 //!
 //! - The sender stores flight after it has claimed the position (Writing) and before it publishes (Full). So when the
-//!   slot is Full, flight is right; when the sender dies before, the slot is never Full, and the block is the dead one's.
+//!   slot is Full, flight is right; when the sender dies before, the slot is never Full, and the block is the dead
+//!   one's.
 //! - A receiver changes the word while its name is in the slot, before it gives the slot back. From Full on the word is
 //!   {g, sender} exactly, and nobody else changes it: who recovers leaves what is in flight.
 //! - If it dies in between, the message is an orphan, and whoever takes over the slot finds {g, sender}, with flight

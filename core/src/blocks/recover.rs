@@ -18,20 +18,25 @@ pub struct Recovered {
 
 impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
     /// Clears everything that `dead` left in the arena and in its ring; messages that it was receiving come to `peers`
-    /// as orphans. Needed before its seat may be used again: a newcomer calls this with its predecessor's name before
-    /// it loans or receives. Messages that it has sent stay on their way.
+    /// as orphans. Needed before its seat may be used again: a newcomer calls this, before it loans or receives, with
+    /// the name of its predecessor and with those of newcomers that died over that. Messages that it has sent stay on
+    /// their way.
     ///
     /// # Errors
-    /// [`OwnSeat`], where `dead`'s seat is our own and we have held a block: whose is whose can't be told any more.
+    /// [`OwnSeat`], where `dead`'s seat is our own, and we have held a block before the first recovery of our seat:
+    /// whose is whose can't be told any more.
     pub fn recover(&mut self, dead: Owner, peers: &mut impl Peers) -> Result<Recovered, OwnSeat> {
-        if dead.seat() == self.me().seat() && !self.fresh {
+        // A bit stands for all who have had the seat, so our own is looked for once, before it can be ours.
+        let own = dead.seat() == self.me().seat();
+        if own && !self.cleared && !self.fresh {
             return Err(OwnSeat { seat: dead.seat() });
         }
+        let done = own && core::mem::replace(&mut self.cleared, true);
         let mut recovered = Recovered::default();
         if M::broken(Bug::BlockRingFirst) {
             self.recover_ring(dead, peers);
         }
-        if let Some(bit) = Word::bit(dead.seat()) {
+        if let Some(bit) = Word::bit(dead.seat()).filter(|_| !done) {
             for index in 0..self.region().shape().blocks() {
                 if !self.recover_block(index, bit, dead, peers, &mut recovered) {
                     break;
