@@ -22,6 +22,10 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
             MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
             MpmcHintLoad | MpmcHintStore | MpmcClose | MpmcLookClosed => (),
+            ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollectLoad | ClaimCollect => (),
+            ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
+            ClaimHintLoad | ClaimHintStore => (),
+            BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -31,6 +35,14 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             MpmcSameLap | MpmcHintFirst | MpmcAssumeDead | MpmcAssumeAlive | MpmcFreeThenRead => (),
             MpmcNoTakeOver | MpmcPublishFirst | MpmcStepOver | MpmcJumpTooFar | MpmcPopJumpTooFar => (),
             MpmcTakeOverUnderOldName | MpmcNoSeal | MpmcPassSeal | MpmcForgetReaders => (),
+            ClaimSubmitFirst | ClaimFinishFirst | ClaimFinishByStore | ClaimFreeFirst | ClaimSameTurn => (),
+            ClaimHintFirst | ClaimAssumeDead | ClaimAssumeAlive | ClaimStepOverFilled => (),
+            ClaimStepOverFilling | ClaimJumpTooFar | ClaimTakeJumpTooFar | ClaimNoSearch => (),
+            ClaimSearchTakesNew | ClaimAlwaysQuiet | ClaimDropJob | ClaimUncounted | ClaimDropAnswer => (),
+            ClaimRedoDone => (),
+            BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
+            BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
+            BlockIgnoreSuccessor | BlockRingFirst => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

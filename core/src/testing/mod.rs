@@ -7,6 +7,7 @@ pub mod explore;
 mod heap;
 mod pipe;
 mod rings;
+mod works;
 
 pub use contract::{Rig, contract};
 pub use count::{Count, Counts};
@@ -14,3 +15,4 @@ pub use crash::{Crash, Killed};
 pub use heap::Heap;
 pub use pipe::MemoryPipe;
 pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use works::{Table, Yard};
