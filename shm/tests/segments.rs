@@ -92,8 +92,8 @@ fn wild_numbers_in_the_header_are_refused() {
     }
 }
 
-/// Whoever opens a name looks at all seats: a number from a file must not decide how long that takes, nor is a file that
-/// claims more than a segment can have somebody's whose death would free the name.
+/// Whoever opens a name looks at all seats: a number from a file must not decide how long that takes, nor is a file
+/// that claims more than a segment can have somebody's whose death would free the name.
 #[test]
 fn more_seats_than_there_can_be_are_not_even_looked_at() {
     let said = Segment::create(&spec(4097)).map(|_| ()).expect_err("nobody has as many");
