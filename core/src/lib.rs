@@ -22,3 +22,4 @@ mod tensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wait;
+pub mod wire;
