@@ -2,7 +2,7 @@
 //! `cargo run -p sapwood-fuzz-checks --example seeds` writes them, a test compares them. Whatever else lies there is an
 //! input that once found something.
 
-use crate::segment_open;
+use crate::{descriptor, segment_open, wire};
 
 /// An input of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,12 @@ pub(crate) type Named = (String, Vec<u8>);
 
 /// All seeds of all targets.
 pub fn seeds() -> Vec<Seed> {
-    let all: [(&'static str, Vec<Named>); 1] = [("segment_open", segment_open::seeds())];
+    let all: [(&'static str, Vec<Named>); 4] = [
+        ("wire", wire::seeds()),
+        ("wire_stream", wire::stream_seeds()),
+        ("descriptor", descriptor::seeds()),
+        ("segment_open", segment_open::seeds()),
+    ];
     let seed = |target, (name, data)| Seed { target, name, data };
     all.into_iter().flat_map(|(target, list)| list.into_iter().map(move |s| seed(target, s))).collect()
 }
