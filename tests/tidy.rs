@@ -22,6 +22,7 @@ const UNSAFE: &[&str] = &[
     "core/src/reduce/wide.rs",
     "core/src/tensors.rs",
     "core/src/testing/heap.rs",
+    "core/src/view.rs",
     "core/src/wire/checksum.rs",
     "fuzz/checks/src/segment_open/mod.rs",
     "loom-tests/src/guarded.rs",

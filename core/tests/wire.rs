@@ -544,3 +544,24 @@ fn taking_more_than_is_wanted_is_a_mistake_of_the_caller() {
     decoder.feed(&chunk().encode(None)).expect("legal");
     decoder.taken(11);
 }
+
+#[test]
+fn a_failed_or_closed_stream_has_no_space() {
+    let mut decoder = Decoder::new(STREAM, LIMITS);
+    assert_eq!(decoder.space().len(), 64);
+    decoder.space()[..4].copy_from_slice(b"SPW1");
+    assert_eq!((decoder.filled(4), decoder.want()), (Ok(None), Want::Head(60)));
+    decoder.space().fill(0);
+    let error = Err(WireError::Header(H::Words { found: 0 }));
+    assert_eq!(decoder.filled(60), error);
+    assert_eq!((decoder.space().len(), decoder.filled(0)), (0, error));
+    let mut decoder = Decoder::new(STREAM, LIMITS);
+    decoder.feed(&bare(Kind::Close).encode(None)).expect("legal");
+    assert_eq!((decoder.space().len(), decoder.filled(0)), (0, Ok(None)));
+}
+
+#[test]
+#[should_panic(expected = "65 bytes received where a decoder wants Head(64)")]
+fn filling_more_than_there_is_space_for_is_a_mistake_of_the_caller() {
+    let _ = Decoder::new(STREAM, LIMITS).filled(65);
+}

@@ -150,6 +150,15 @@ impl Receiver {
                     self.settle();
                     n
                 }
+                Want::Head(_) if direct => {
+                    let space = self.decoder.space();
+                    let n = space.len().min(bytes.len());
+                    space[..n].copy_from_slice(&bytes[..n]);
+                    if let Some(h) = self.decoder.filled(n)? {
+                        self.head(&h);
+                    }
+                    n
+                }
                 want => {
                     let (n, frame) = self.decoder.feed(bytes)?;
                     assert!(n > 0 && n <= bytes.len());
@@ -379,6 +388,7 @@ proptest! {
         items in items(),
         flips in vec((any::<prop::sample::Index>(), 0u8..8), 0..3),
         steps in vec(1usize..200, 1..20),
+        direct in any::<bool>(),
     ) {
         let mut stream = encode(&items);
         for (index, bit) in flips.iter().filter(|_| !stream.is_empty()).collect::<Vec<_>>() {
@@ -388,7 +398,7 @@ proptest! {
         let (mut whole, mut split) = (Receiver::new(false), Receiver::new(false));
         let first = whole.take(&stream, false);
         let pieces = cuts(stream.len(), &steps);
-        let second = pieces.into_iter().try_for_each(|(from, to)| split.take(&stream[from..to], false));
+        let second = pieces.into_iter().try_for_each(|(from, to)| split.take(&stream[from..to], direct));
         prop_assert_eq!(first, second);
         prop_assert_eq!(&whole.seen, &split.seen);
         prop_assert!(whole.decoder.received() <= stream.len() as u64);

@@ -224,7 +224,7 @@ impl Decoder {
         }
         match bytes.get(HEADER_BYTES..).and_then(|b| b.first_chunk()) {
             Some(descriptor) => {
-                let header = self.accept(&words, Some(descriptor))?;
+                let header = self.accept(&words, Some(&behind_of(descriptor)))?;
                 Ok((HEAD_MOST, Some(Frame::Head(header))))
             }
             None => self.piece(bytes),
@@ -236,28 +236,49 @@ impl Decoder {
         let mut used = 0;
         // At most two turns: the header, then the descriptor.
         while used < bytes.len() {
-            let to = self.partial.get_mut(self.have..self.need).unwrap_or_default();
-            let from = bytes.get(used..).unwrap_or_default();
+            let (to, from) = (self.space(), bytes.get(used..).unwrap_or_default());
             let n = to.len().min(from.len());
             to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            (used, self.have) = (used.saturating_add(n), self.have.saturating_add(n));
-            if self.have < self.need {
-                break;
-            }
-            if let Some(header) = self.kept()? {
+            used = used.saturating_add(n);
+            if let Some(header) = self.filled(n)? {
                 return Ok((used, Some(Frame::Head(header))));
             }
         }
         Ok((used, None))
     }
 
-    /// Looks at what is kept of a head, once as much is there as was known to come.
-    fn kept(&mut self) -> Result<Option<Header>, WireError> {
-        let partial = self.partial;
-        let Some((first, behind)) = partial.split_first_chunk() else { return Ok(None) };
+    /// Where the next bytes of a head may be put, as many as [`want`](Self::want) says; empty where it wants none. Who
+    /// receives into it spares [`feed`](Self::feed) a copy.
+    #[inline]
+    pub fn space(&mut self) -> &mut [u8] {
+        match self.state {
+            State::Head => self.partial.get_mut(self.have..self.need).unwrap_or_default(),
+            _ => &mut [],
+        }
+    }
+
+    /// Reports that the first `n` bytes of [`space`](Self::space) have been received. Returns the head if it is whole
+    /// with that.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed).
+    ///
+    /// # Panics
+    /// If these are more than there was space for.
+    #[inline]
+    pub fn filled(&mut self, n: usize) -> Result<Option<Header>, WireError> {
+        let space = self.space().len();
+        assert!(n <= space, "{n} bytes received where a decoder wants {:?}", self.want());
+        self.have = self.have.saturating_add(n);
+        if n < space || n == 0 {
+            return if let State::Failed(error) = self.state { Err(error) } else { Ok(None) };
+        }
+        // All is there that was known to come.
+        let Some((first, behind)) = self.partial.split_first_chunk() else { return Ok(None) };
         let words = words_of(first);
-        if self.need > HEADER_BYTES {
-            return self.accept(&words, behind.first_chunk()).map(Some);
+        if let (true, Some(descriptor)) = (self.need > HEADER_BYTES, behind.first_chunk()) {
+            let behind = behind_of(descriptor);
+            return self.accept(&words, Some(&behind)).map(Some);
         }
         match glance(&words) {
             Ok(0) => self.accept(&words, None).map(Some),
@@ -270,34 +291,22 @@ impl Decoder {
     }
 
     #[inline(always)]
-    fn accept(
-        &mut self,
-        words: &Words,
-        descriptor: Option<&[u8; DESCRIPTOR_BYTES]>,
-    ) -> Result<Header, WireError> {
+    fn accept(&mut self, words: &Words, behind: Option<&Behind>) -> Result<Header, WireError> {
         (self.have, self.need) = (0, HEADER_BYTES);
-        match self.examine(words, descriptor) {
+        match self.examine(words, behind) {
             Ok(header) => Ok(header),
             Err(error) => Err(self.fail(error)),
         }
     }
 
     #[inline(always)]
-    fn examine(
-        &mut self,
-        words: &Words,
-        descriptor: Option<&[u8; DESCRIPTOR_BYTES]>,
-    ) -> Result<Header, WireError> {
-        let Some(descriptor) = descriptor else {
+    fn examine(&mut self, words: &Words, behind: Option<&Behind>) -> Result<Header, WireError> {
+        let Some(behind) = behind else {
             let header = self.header(words, &[])?;
             return self.arrange(header, None);
         };
-        let mut behind = [0; DESCRIPTOR_WORDS];
-        for (word, from) in behind.iter_mut().zip(descriptor.as_chunks().0) {
-            *word = u64::from_le_bytes(*from);
-        }
-        let header = self.header(words, &behind)?;
-        let tensor = Descriptor::from_words(&behind).map_err(WireError::Descriptor)?;
+        let header = self.header(words, behind)?;
+        let tensor = Descriptor::from_words(behind).map_err(WireError::Descriptor)?;
         if tensor.bytes() != header.total {
             return Err(WireError::Total { tensor: tensor.bytes(), total: header.total });
         }
@@ -402,4 +411,16 @@ impl Decoder {
         self.state = State::Failed(error);
         error
     }
+}
+
+/// A descriptor as eleven words.
+type Behind = [u64; DESCRIPTOR_WORDS];
+
+#[inline(always)]
+fn behind_of(bytes: &[u8; DESCRIPTOR_BYTES]) -> Behind {
+    let mut words = [0; DESCRIPTOR_WORDS];
+    for (word, from) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*from);
+    }
+    words
 }

@@ -66,6 +66,13 @@ impl Descriptor {
         Ok(Descriptor { dtype, ndim: dims.len() as u8, dims: all, bytes })
     }
 
+    /// One dim of `len` elements, which are `bytes` bytes.
+    #[inline]
+    pub(crate) fn flat(dtype: Dtype, len: u64, bytes: u64) -> Descriptor {
+        debug_assert_eq!(len.checked_mul(dtype.size() as u64), Some(bytes));
+        Descriptor { dtype, ndim: 1, dims: [len, 0, 0, 0, 0, 0, 0, 0], bytes }
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> Dtype {
         self.dtype
