@@ -46,11 +46,11 @@ impl Segment {
 
     /// Takes the segment that the other end [sent](Self::send), if it is what `spec` says. Waits as long as the
     /// socket's read time-out allows. Only anonymous segments can be received: their files are sealed, so that whoever
-    /// sent one can't cut it off later.
+    /// sent one can't cut it off later. Another file is [`Error::NotSealed`].
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::NotOneDescriptor`], [`Error::NotSealed`], what differs from `spec`, and what the
-    /// socket says (a time-out is [`Error::System`]).
+    /// [`Error::Closed`], [`Error::NotOneDescriptor`], what differs from `spec`, and what the socket says (a time-out
+    /// is [`Error::System`]).
     pub fn receive(from: &UnixStream, spec: &Spec) -> Result<Segment, Error> {
         let mut fds = receive(from)?;
         match (fds.pop(), fds.len()) {
