@@ -80,7 +80,7 @@ pub(crate) fn follow(
         }
         if start == end {
             // Empty pieces are as if they had not been.
-            assert_eq!(run.decoder.feed(&[]), Ok((0, None)));
+            assert_eq!((run.decoder.feed(&[]), run.decoder.filled(0)), (Ok((0, None)), Ok(None)));
         }
     }
     run.ended();
@@ -108,6 +108,15 @@ impl Run<'_> {
             let want = self.decoder.want();
             self.wants(at, want);
             let taken = match want {
+                Want::Head(n) if self.random.below(3) == 0 => {
+                    let n = n.min(end - at);
+                    let space = self.decoder.space();
+                    space[..n].copy_from_slice(&self.bytes[at..at + n]);
+                    if let Some(header) = self.decoder.filled(n)? {
+                        self.head(&header, at + n);
+                    }
+                    n
+                }
                 Want::Payload(n) | Want::Refused(n) if self.random.below(3) == 0 => {
                     let n = n.min(end - at).min(1 + self.random.below(300));
                     let offset = self.decoder.received();
@@ -136,7 +145,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn wants(&self, at: usize, want: Want) {
+    fn wants(&mut self, at: usize, want: Want) {
+        let space = self.decoder.space().len();
+        assert_eq!(space, if let Want::Head(n) = want { n } else { 0 });
         let want = match want {
             Want::Head(n) => Wants::Head(n as u64),
             Want::Payload(n) => Wants::Payload(n as u64),
@@ -199,12 +210,14 @@ impl Run<'_> {
         for more in [&[][..], self.bytes] {
             assert_eq!(self.decoder.feed(more), Err(error), "an error is for good");
         }
+        assert_eq!(self.decoder.filled(0), Err(error));
         assert_eq!(self.decoder.want(), Want::Nothing);
         self.all();
     }
 
-    fn ended(&self) {
-        self.wants(self.bytes.len(), self.decoder.want());
+    fn ended(&mut self) {
+        let want = self.decoder.want();
+        self.wants(self.bytes.len(), want);
         assert_eq!(self.decoder.is_closed(), self.decoder.want() == Want::Nothing);
         self.all();
     }
