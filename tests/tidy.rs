@@ -39,6 +39,7 @@ const UNSAFE: &[&str] = &[
     "core/src/view.rs",
     "core/src/wire/checksum.rs",
     "loom-tests/src/attached.rs",
+    "fuzz/checks/src/segment_open/mod.rs",
     "loom-tests/src/guarded.rs",
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",

@@ -25,6 +25,8 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
 /// Raised with every change of this layout or of what lies in a body.
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const PAGE: u64 = 4096;
+/// Seats that a segment can have. Whoever finds a file looks at all the seats that it claims, a system call each.
+pub(crate) const MOST_SEATS: usize = 1 << 12;
 
 /// Locks on bytes far behind any file's end, so that they never meet data. One byte a seat from here on.
 pub(crate) const SEAT_LOCKS: i64 = 1 << 60;

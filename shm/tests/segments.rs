@@ -93,6 +93,29 @@ fn wild_numbers_in_the_header_are_refused() {
     }
 }
 
+/// Whoever opens a name looks at all seats: a number from a file must not decide how long that takes, nor is a file
+/// that claims more than a segment can have somebody's whose death would free the name.
+#[test]
+fn more_seats_than_there_can_be_are_not_even_looked_at() {
+    let said = Segment::create(&spec(4097)).map(|_| ()).expect_err("nobody has as many");
+    assert!(matches!(said, Error::TooManySeats { seats: 4097, limit: 4096 }), "{said}");
+    let said = Segment::create(&spec((1 << 32) + 2)).map(|_| ()).expect_err("it would be taken for 2");
+    assert!(matches!(said, Error::TooManySeats { .. }), "{said}");
+    // The header of 4097 seats, right in itself, and a first seat whose holder is dead.
+    let (prefix, folder) = (4096 + 65 * 4096 + 4096_u64, spoilt("seats", 24, &4097_u32.to_le_bytes()));
+    let path = file_of(&folder.0, "x");
+    let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+    let spoil = |at, bytes: &[u8]| file.write_all_at(bytes, at).expect("it can be written");
+    spoil(32, &prefix.to_le_bytes());
+    spoil(40, &prefix.to_le_bytes());
+    spoil(4096, &1_u32.to_le_bytes());
+    file.set_len(prefix).expect("it can be longer");
+    let said = refused(&folder, &spec(2));
+    assert!(matches!(said, Error::OtherSize { found: 4097, expected: 2 }), "{said}");
+    let said = Segment::create_named_in(&folder.0, "x", &spec(2)).map(|_| ()).expect_err("the name is taken");
+    assert!(matches!(&said, Error::NameTaken { holders, .. } if holders.is_empty()), "{said}");
+}
+
 #[test]
 fn only_a_file_of_our_own_is_trusted() {
     let folder = spoilt("trust", 0, &[]);
