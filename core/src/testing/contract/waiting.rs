@@ -15,6 +15,7 @@ pub(super) fn checks<R: Rig>() -> Vec<Check<R>> {
         ("who waits is woken", woken),
         ("poll says what would not have to wait", polled),
         ("two ends that both send more than fits both learn it", both_sending),
+        ("a message that can wait whole keeps nobody from sending", not_both_sending),
         ("two ends that exchange never wait for each other", exchange),
         ("an exchange goes on with the half that can", half_an_exchange),
     ]
@@ -224,6 +225,17 @@ fn both_sending<R: Rig>(rig: &R) {
         let error = link.recv(&mut into, LONG);
         assert!(matches!(error, Err(RecvError::Aborted { part }) if part.tag == tag), "{error:?}");
     }
+    expect_usable(&mut a, &mut b);
+}
+
+/// Whoever sent it may be about to receive: only the deadline may end this.
+fn not_both_sending<R: Rig>(rig: &R) {
+    let (mut a, mut b) = rig.pair();
+    let total = 3 * rig.more_than_fits();
+    send_bytes(&mut b, 2, 10);
+    let done = send_a_part(&mut a, 1, total);
+    expect_aborted(&mut b, 1, total, done);
+    expect_bytes(&mut a, 2, 10);
     expect_usable(&mut a, &mut b);
 }
 
