@@ -21,7 +21,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             StreamPublish | StreamLook | StreamFree | StreamLookFree | StreamEnd | StreamLookEnd => (),
             LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
             MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
-            MpmcHintLoad | MpmcHintStore | MpmcClose | MpmcLookClosed => (),
+            MpmcHintLoad | MpmcHintStore => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -96,8 +96,6 @@ fn rings() -> Vec<(Mutant, Vec<Model>)> {
         Weak(MpmcTakeOverFree),
         Weak(MpmcHintLoad),
         Weak(MpmcHintStore),
-        Weak(MpmcClose),
-        Weak(MpmcLookClosed),
     ];
     let mpmc_bugs = [
         MpmcSameLap,
