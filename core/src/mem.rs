@@ -152,10 +152,6 @@ pub enum Site {
     MpmcHintLoad,
     /// `ring::mpmc`: a hint is written.
     MpmcHintStore,
-    /// `ring::mpmc`: the ring is closed.
-    MpmcClose,
-    /// `ring::mpmc`: the look whether it is.
-    MpmcLookClosed,
     /// `claim`: a job is submitted.
     ClaimSubmit,
     /// `claim`: a worker looks at a slot.

@@ -21,7 +21,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             StreamPublish | StreamLook | StreamFree | StreamLookFree | StreamEnd | StreamLookEnd => (),
             LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
             MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
-            MpmcHintLoad | MpmcHintStore | MpmcClose | MpmcLookClosed => (),
+            MpmcHintLoad | MpmcHintStore => (),
             ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollectLoad | ClaimCollect => (),
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
@@ -108,8 +108,6 @@ fn rings() -> Vec<(Mutant, Vec<Model>)> {
         Weak(MpmcTakeOverFree),
         Weak(MpmcHintLoad),
         Weak(MpmcHintStore),
-        Weak(MpmcClose),
-        Weak(MpmcLookClosed),
     ];
     let mpmc_bugs = [
         MpmcSameLap,

@@ -64,8 +64,6 @@
 //!   writes come before MpmcSkip because of the proof of death (a kernel object released at its death, then looked at).
 //! - MpmcHintStore (Release) with MpmcHintLoad (Acquire): no value depends on it. It makes "empty" and "full" exact in
 //!   the happens-before sense: who was told of a push by other means finds it.
-//! - MpmcClose (Release) with MpmcLookClosed (Acquire): who learns that the ring was closed, and then finds a position
-//!   that nobody has claimed, has seen every push that came before the close.
 //!
 //! # Closing
 //!
@@ -74,7 +72,9 @@
 //! consumer that finds a closed ring empty *seals* the next position, by the CAS that a producer would claim it with.
 //! One of the two succeeds. Claims are made in order, so behind the seal nobody will ever claim, and "drained" is true
 //! for good; if the CAS fails, there is something to wait for. No fence and no second look is needed on the producers'
-//! way. As long as a live reader of the lap before holds the very slot, it can't be sealed, and the answer is Busy.
+//! way, and the flag itself is Relaxed: the seal decides, not the order in which flag and slots are seen. Who was told
+//! of a close by other means finds the flag, as he would any store that happened before. As long as a live reader of
+//! the lap before holds the very slot, it can't be sealed, and the answer is Busy.
 //!
 //! # What is delivered
 //!
@@ -363,14 +363,13 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
 
     /// Says that nothing more may be sent. Pushes that are on their way beside it may still take effect.
     pub fn close(&self) {
-        // Pairs with MpmcLookClosed.
-        self.region.hints().closed.store(1, M::at(Site::MpmcClose, Ordering::Release));
+        self.region.hints().closed.store(1, Ordering::Relaxed);
     }
 
     /// Whether the ring was closed. Messages may still be in it.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
-        self.region.hints().closed.load(M::at(Site::MpmcLookClosed, Ordering::Acquire)) != 0
+        self.region.hints().closed.load(Ordering::Relaxed) != 0
     }
 
     #[inline(always)]
@@ -592,7 +591,6 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     /// No producer has claimed `h`: is there something further on, or is this the end?
     #[inline]
     fn nothing_there(&mut self, h: u64, w: Word, d: i64, peers: &mut impl Peers<T>) -> Result<(), PopError> {
-        // Before the hint: what was pushed before the close is before the tail, and found.
         let closed = self.is_closed();
         let hint = self.region.hints().head.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
         if later(h, hint) != h {
