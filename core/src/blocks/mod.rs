@@ -91,8 +91,8 @@
 //! # What a bad peer can do
 //!
 //! Descriptors are checked: a block that exists, the generation and sender that its word names, a length within it;
-//! else the receiver gets [`DescriptorError`], the slot is given back and the block is left as it is. Words that lie make
-//! two parties write to one block, inside the arena: bytes may be wrong, bounds hold, every loop ends.
+//! else the receiver gets [`DescriptorError`], the slot is given back and the block is left as it is. Words that lie
+//! make two parties write to one block, inside the arena: bytes may be wrong, bounds hold, every loop ends.
 
 mod handle;
 mod memory;
