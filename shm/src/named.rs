@@ -73,8 +73,10 @@ impl Segment {
         deadline: Duration,
     ) -> Result<(Segment, Seat), Error> {
         let (path, began) = (path(directory, name)?, Instant::now());
-        // Each turn that is not the last found a name that somebody was just taking away or making.
-        while began.elapsed() <= deadline {
+        // Each turn that is not the last found a name that somebody was just taking away or making. There is one at
+        // least: a process that was not run for as long as the deadline has not seen the name change hands.
+        let mut first = true;
+        while std::mem::take(&mut first) || began.elapsed() <= deadline {
             let Some(segment) = Self::open_or_link(directory, &path, spec)? else { continue };
             let seat = match segment.take_seat(seat) {
                 // Its last holder may have died since the name was looked at.

@@ -5,6 +5,7 @@ mod common;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use common::*;
 use sapwood_shm::{Error, Life, Processes, Segment, Spec};
@@ -185,6 +186,15 @@ fn a_named_segment_is_ours_alone_and_goes_when_unlinked() {
     other.unlink().expect("the name is another's now, and stays");
     assert!(path.exists());
     assert_eq!(get(&segment, 5), 55, "those who have it mapped keep it");
+}
+
+/// A deadline bounds how long a name may change hands; nobody is told that it did before he has looked.
+#[test]
+fn a_name_that_is_at_rest_is_entered_without_any_time() {
+    let folder = Folder::new("at_once");
+    let enter = |seat| Segment::enter_named_in(&folder.0, "x", &spec(2), seat, Duration::ZERO);
+    let (_first, _seat) = enter(0).expect("the name is free");
+    let (_second, _seat) = enter(1).expect("the segment is there");
 }
 
 #[test]

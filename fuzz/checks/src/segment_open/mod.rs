@@ -132,7 +132,7 @@ fn by_name(plan: &Plan, folder: &Folder) -> io::Result<Expect> {
     let file = plan.named(&path)?;
     let _locks = file.as_ref().map(|f| plan.locks.take(f)).transpose()?;
     let expect = expect_of_name(plan);
-    let deadline = patience(plan.locks.name());
+    let deadline = patience(matches!(expect, Expect::Unsettled | Expect::Anything));
     match plan.way {
         Way::Enter => {
             let opened = Segment::enter_named_in(&folder.0, NAME, &plan.asked, plan.seat, deadline);
