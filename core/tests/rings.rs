@@ -275,12 +275,24 @@ proptest! {
     }
 }
 
+/// A batch that was taken up to the end of a line leaves the free word at the beginning of the next one, and the tail is
+/// still at that end.
+#[test]
+fn an_empty_ring_is_empty_at_the_end_of_a_line_too() {
+    let ring = Spsc::<Real, [u64; 7]>::new(4, 0, [0; 7]).expect("a capacity");
+    // SAFETY: the only producer and the only consumer.
+    let (mut from, mut to) = unsafe { (spsc::Producer::attach(ring.clone()), spsc::Consumer::attach(ring)) };
+    assert_eq!(from.push_slice(&[[1; 7], [2; 7]]), Ok(2));
+    assert_eq!(to.pop_slice(&mut [[0; 7]; 3]), Ok(2));
+    assert_eq!((from.len(), from.is_empty()), (0, true));
+}
+
 /// A panic in the closure of a push gives the position up, one in that of a pop gives the slot back.
 #[test]
 fn a_panic_leaves_no_name_behind() {
     let ring = Mpmc::<Real, u64>::new(1, u64::MAX, 0).expect("a capacity");
     let (mut h, peers) = (many(&ring, 0), &mut mpmc::Immortal);
-    let mut panics = |h: &mut Many, push: bool| {
+    let panics = |h: &mut Many, push: bool| {
         let peers = &mut mpmc::Immortal;
         let body = std::panic::AssertUnwindSafe(|| {
             if push {
