@@ -204,7 +204,7 @@ impl Position {
         (self.0 & ((1 << VALUES) - 1)) as usize
     }
 
-    /// Values from here to `to`; a large number if `to` is before.
+    /// Values from here to `to`, which is settled; a large number if `to` is before.
     fn distance(self, to: Position, per_line: usize) -> u64 {
         let lines = to.line().wrapping_sub(self.line()) & LINES;
         let (from, to) = (self.values() as u64, to.values() as u64);
@@ -374,7 +374,8 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     pub fn len(&self) -> usize {
         let (shape, per_line) = (self.region.shape(), Shape::per_line::<T>());
         let free = Position::of(self.region.ends().free.load(Ordering::Relaxed), per_line);
-        free.distance(self.tail, per_line).min(shape.capacity as u64) as usize
+        // A consumer that has looked beyond the end of a line has given it back as the beginning of the next.
+        free.distance(self.tail.settled(per_line), per_line).min(shape.capacity as u64) as usize
     }
 
     /// Whether all that was sent has been taken.
