@@ -228,14 +228,16 @@ fn receiver_dies(k: usize, bound: Bound) -> u64 {
     })
 }
 
-/// Seat 1 has died with a block. One recovers it, while a newcomer takes the seat, recovers, and is lent the block
-/// under the same bit; a third wants it too.
-fn newcomer_borrows(bound: Bound) -> u64 {
-    explore(bound, || {
+/// Seat 1 has died, perhaps with a block. One recovers it, while a newcomer takes the seat, recovers, and is lent the
+/// block under the same bit; a third wants it too.
+fn newcomer_borrows(held: bool, bound: Bound) -> u64 {
+    explore(bound, move || {
         let world = World::new(1, 1, u16::MAX - 2);
         let (mut dead, _) = world.attach(1, 1);
-        let block = dead.loan().expect("a free block");
-        fill(&dead, &block);
+        if held {
+            let block = dead.loan().expect("a free block");
+            fill(&dead, &block);
+        }
         world.bury(1);
         let newcomer = {
             let world = world.clone();
@@ -311,7 +313,10 @@ pub fn all() -> Vec<Model> {
     let mut models = vec![
         Model::new("arena hand-over: sent, received, lent to a third", 3, &[Some(4)], |b| hand_over(0, b)),
         Model::new("the same, across the wrap", 2, &[Some(3)], |b| hand_over(u16::MAX - 2, b)),
-        Model::new("a newcomer borrows what is being recovered", 3, &[Some(3)], newcomer_borrows),
+        Model::new("a newcomer borrows what is being recovered", 3, &[Some(4)], |b| {
+            newcomer_borrows(true, b)
+        }),
+        Model::new("a newcomer borrows what was free", 3, &[Some(4)], |b| newcomer_borrows(false, b)),
         Model::new("a newcomer receives what is being recovered", 3, &[Some(3)], newcomer_receives),
     ];
     for k in [1, 2, 3, 5, 7, 8, 9, 10] {
