@@ -62,7 +62,8 @@ pub struct Jobs<M: Mem, Q: Copy, A: Copy, R: Region<M, Q, A>> {
     pub(super) most: u32,
     tail: u64,
     head: u64,
-    /// Where this handle looks for answers first: the places of all positions before it were free when it came by.
+    /// Where this handle looks for answers first: it has seen the places of all positions before it free, or freed
+    /// them itself.
     first: u64,
     /// A head at which every slot was seen Free.
     quiet: Option<u64>,
@@ -491,6 +492,9 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                     // loaded.
                     let o = M::at(Site::ClaimCollect, Ordering::Acquire);
                     if self.region.slot(p).word.cas(w.0, mine.0, o).is_ok() {
+                        if over {
+                            self.first = p.wrapping_add(1); // free in a moment
+                        }
                         return Some(self.read_answer(p, w, take));
                     }
                     continue;
