@@ -26,4 +26,6 @@ pub mod sizes;
 mod tensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod view;
 pub mod wait;
+pub mod wire;

@@ -152,10 +152,6 @@ pub enum Site {
     MpmcHintLoad,
     /// `ring::mpmc`: a hint is written.
     MpmcHintStore,
-    /// `ring::mpmc`: the ring is closed.
-    MpmcClose,
-    /// `ring::mpmc`: the look whether it is.
-    MpmcLookClosed,
     /// `claim`: a job is submitted.
     ClaimSubmit,
     /// `claim`: a worker looks at a slot.
@@ -249,6 +245,10 @@ pub enum Bug {
     MpmcTakeOverUnderOldName,
     /// A consumer says "drained" of a closed ring that looks empty without sealing the position.
     MpmcNoSeal,
+    /// A producer steps over the seal.
+    MpmcPassSeal,
+    /// A consumer says "drained" without looking for what dead readers hold.
+    MpmcForgetReaders,
     /// A job is published before it is written.
     ClaimSubmitFirst,
     /// An answer is committed before it is written.

@@ -61,6 +61,27 @@ pub(crate) struct SeatLine {
     pub(crate) never: U32,
 }
 
+/// What a segment holds.
+pub(crate) mod kind {
+    pub(crate) const GROUP: u32 = 1;
+    pub(crate) const SPSC: u32 = 2;
+    pub(crate) const MPMC: u32 = 3;
+    pub(crate) const LATEST: u32 = 4;
+    pub(crate) const STREAM: u32 = 5;
+}
+
+/// A kind in a sentence.
+pub(crate) fn kind_name(of: u32) -> String {
+    match of {
+        kind::GROUP => "a group of ranks".to_owned(),
+        kind::SPSC => "a ring of one producer and one consumer".to_owned(),
+        kind::MPMC => "a ring of many producers and many consumers".to_owned(),
+        kind::LATEST => "a newest value".to_owned(),
+        kind::STREAM => "a stream of bytes".to_owned(),
+        other => format!("something of kind {other}"),
+    }
+}
+
 /// What a segment is made for. All who attach must ask for the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {

@@ -49,6 +49,32 @@ extern "C" fn in_child() {
     }
 }
 
+fn watch_forks() {
+    HANDLER.call_once(|| {
+        // SAFETY: the handler is async-signal-safe (see the top). Failing means no memory for its registration.
+        let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        assert_eq!(failed, 0, "pthread_atfork: no memory");
+    });
+}
+
+/// The process that made something, as against its forked children.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maker(u32);
+
+impl Maker {
+    /// This process.
+    pub(crate) fn this() -> Maker {
+        watch_forks();
+        Maker(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether this process is the one.
+    #[inline(always)]
+    pub(crate) fn is_this(self) -> bool {
+        self.0 == FORKS.load(Ordering::Relaxed)
+    }
+}
+
 /// A seat in a segment, held until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Seat {
@@ -68,11 +94,7 @@ impl Segment {
         if seat >= self.spec().seats {
             return Err(Error::NoSuchSeat { seat, seats: self.spec().seats });
         }
-        HANDLER.call_once(|| {
-            // SAFETY: the handler is async-signal-safe (see the top). Failing means no memory for its registration.
-            let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-            assert_eq!(failed, 0, "pthread_atfork: no memory");
-        });
+        watch_forks();
         let (file, line) = (reopen(self.file())?, self.seat_line(seat));
         if !take(&file, SEAT_LOCKS + seat as i64)? {
             return Err(Error::SeatTaken { seat, pid: line.pid.load(Ordering::Acquire) });

@@ -2,6 +2,7 @@
 
 mod count;
 mod crash;
+pub mod explore;
 mod heap;
 mod rings;
 mod works;
