@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 const UNSAFE: &[&str] = &[
     "bench/peers/src/iceoryx.rs",
     "bench/src/floor.rs",
+    "bench/src/plain.rs",
     "core/src/blocks/handle.rs",
     "core/src/blocks/memory.rs",
-    "bench/src/plain.rs",
     "core/src/board.rs",
     "core/src/claim/jobs.rs",
     "core/src/claim/memory.rs",

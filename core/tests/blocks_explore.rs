@@ -233,7 +233,7 @@ impl Protocol for Arena {
             local.heir_of = Some(of);
             self.taken.fetch_or(1 << of, Ordering::Release);
         }
-        let me = local.heir_of.map_or(Owner::new(actor.into(), 1), |of| Owner::new(of.into(), 2));
+        let me = local.heir_of.map_or_else(|| Owner::new(actor.into(), 1), |of| Owner::new(of.into(), 2));
         // SAFETY: each actor has a name of its own, and the heir recovers its predecessor first.
         let handle =
             unsafe { Blocks::attach(self.yard.clone(), mpmc::Handle::attach(self.ring.clone(), me)) };
@@ -362,6 +362,15 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1), Receive], &[Recover(0), Send(2)]],
         deaths: 2,
         mortal: 3,
+    },
+    Scenario {
+        name: "send, send | receive | receive, recover",
+        blocks: 2,
+        capacity: 1,
+        before: &[],
+        scripts: &[&[Send(1), Send(2)], &[Receive], &[Recover(1), Receive]],
+        deaths: 2,
+        mortal: 7,
     },
     Scenario {
         name: "a sender dies | another recovers, borrows | its heir receives, borrows",

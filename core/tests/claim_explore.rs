@@ -331,6 +331,13 @@ const SCENARIOS: &[Scenario] = &[
         &[&[Decline, Work], &[Work, Collect, Submit(2)]],
         1,
     ),
+    scenario(
+        "a long job | work, collect, submit, submit",
+        &[1],
+        &[(2, Submit(1)), (2, Submit(2))],
+        &[&[Work], &[Work, Collect, Submit(3), Work, Submit(4)]],
+        2,
+    ),
     scenario("submit | submit | work", &[1], &[], &[&[Submit(1)], &[Submit(2)], &[Work, Work]], 1),
     scenario("submit | work | collect", &[0], &[], &[&[Submit(1), Submit(2)], &[Work], &[Collect]], 1),
 ];
@@ -370,6 +377,7 @@ fn mistakes_are_noticed() {
         Bug::ClaimSubmitFirst,
         Bug::ClaimFinishFirst,
         Bug::ClaimFreeFirst,
+        Bug::ClaimFinishByStore,
         Bug::ClaimSameTurn,
         Bug::ClaimHintFirst,
         Bug::ClaimAssumeDead,
