@@ -160,9 +160,7 @@ pub enum Site {
     ClaimFinish,
     /// `claim`: a job is declined.
     ClaimDecline,
-    /// `claim`: an owner looks at a slot.
-    ClaimCollectLoad,
-    /// `claim`: an owner claims an answer, which may be one that another has died over.
+    /// `claim`: an owner claims an answer.
     ClaimCollect,
     /// `claim`: a slot is given back.
     ClaimFree,

@@ -22,7 +22,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
             MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
             MpmcHintLoad | MpmcHintStore => (),
-            ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollectLoad | ClaimCollect => (),
+            ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollect => (),
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),

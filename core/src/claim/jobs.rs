@@ -62,7 +62,8 @@ pub struct Jobs<M: Mem, Q: Copy, A: Copy, R: Region<M, Q, A>> {
     pub(super) most: u32,
     tail: u64,
     head: u64,
-    /// Where this handle looks for answers first: the places of all positions before it were free when it came by.
+    /// Where this handle looks for answers first: it has seen the places of all positions before it free, or freed
+    /// them itself.
     first: u64,
     /// A head at which every slot was seen Free.
     quiet: Option<u64>,
@@ -438,7 +439,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         if M::broken(Bug::ClaimFinishByStore) {
             slot.word.store(held.held(self.me, State::Done).0, Ordering::Release);
         } else if !M::broken(Bug::ClaimFinishFirst) {
-            // Pairs with ClaimCollectLoad. Not a store: a submitter may be stepping over the job.
+            // Pairs with ClaimCollect. Not a store: a submitter may be stepping over the job.
             slot.word.fetch_or(ANSWERED, M::at(Site::ClaimFinish, Ordering::Release));
         }
         Ok(())
@@ -450,7 +451,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// [`NotHeld`]; then nothing was changed.
     pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), NotHeld> {
         self.holds(&taken)?;
-        // Pairs with ClaimCollectLoad and, through it, with ClaimSubmitLoad.
+        // Pairs with ClaimCollect and, through it, with ClaimSubmitLoad.
         let slot = self.region.slot(taken.place);
         slot.word.fetch_or(DECLINED, M::at(Site::ClaimDecline, Ordering::Release));
         Ok(())
@@ -472,7 +473,8 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             if p.wrapping_sub(self.first) >> self.shift != 0 {
                 return None;
             }
-            let w = self.look(p, Site::ClaimCollectLoad);
+            // Relaxed: the CAS looks again.
+            let w = Word(self.region.slot(p).word.load(Ordering::Relaxed));
             let d = self.ahead(w, p);
             if d < 1 {
                 return None; // nobody has come so far
@@ -486,9 +488,13 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             match w.state() {
                 State::Done | State::Failed => {
                     let mine = w.collected(self.me);
-                    // Pairs with ClaimUncollect: Done may have come again since it was loaded.
+                    // Pairs with ClaimFinish, ClaimRedeliver and ClaimUncollect: Done may have come again since it was
+                    // loaded.
                     let o = M::at(Site::ClaimCollect, Ordering::Acquire);
                     if self.region.slot(p).word.cas(w.0, mine.0, o).is_ok() {
+                        if over {
+                            self.first = p.wrapping_add(1); // free in a moment
+                        }
                         return Some(self.read_answer(p, w, take));
                     }
                     continue;
@@ -513,7 +519,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         }
         // Pairs with ClaimSubmitLoad, also if `take` panics.
         let free = GiveBack::<M> { word: &slot.word, to: free };
-        // SAFETY: Collecting(me) keeps everybody out, and ClaimCollectLoad came after the job was written.
+        // SAFETY: Collecting(me) keeps everybody out, and ClaimCollect came after job and answer were written.
         let ticket = Ticket(slot.job.with(|p| unsafe { (*p).ticket }));
         let outcome = if w.state() == State::Failed {
             Outcome::Failed { attempts: w.attempts() }

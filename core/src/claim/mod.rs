@@ -79,7 +79,7 @@
 //!
 //! - ClaimSubmit (Release) with ClaimTakeLoad (Acquire): the job is read after it was written; also through any
 //!   number of claims, all of them read-modify-writes.
-//! - ClaimFinish (Release) with ClaimCollectLoad (Acquire): so the answer.
+//! - ClaimFinish (Release) with ClaimCollect (Acquire, of the CAS itself, see ClaimUncollect): so the answer.
 //! - ClaimFree (Release) with ClaimSubmitLoad (Acquire): a job and an answer are overwritten after they were read. The
 //!   worker's own read of the job comes before through ClaimFinish.
 //! - ClaimDecline (Release): the decliner's read of the job comes before the end of the job's life, because everything
@@ -87,12 +87,13 @@
 //! - ClaimRedeliver (Release) with ClaimTakeLoad: the next worker's answer comes after the half of one that a dead one
 //!   has written; its writes come before ClaimRedeliver because of the proof of death.
 //! - ClaimUnsubmit (Release) with ClaimSubmitLoad: so the next job.
-//! - ClaimUncollect (Release) with ClaimCollect (Acquire, of the CAS itself, because Done may repeat): the dead
-//!   collector's reads come before ClaimFree, which is a store and ends the release sequence.
+//! - ClaimUncollect (Release) with ClaimCollect: the dead collector's reads come before ClaimFree, which is a store and
+//!   ends the release sequence. Done may have come again since it was loaded, so it is the CAS that acquires.
 //! - ClaimHintStore (Release) with ClaimHintLoad (Acquire): no value depends on it. It makes "empty" exact in the
 //!   happens-before sense: who was told of a submission by other means finds it.
 //!
-//! All other CAS compare with a word that an Acquire load has just returned, and are Relaxed.
+//! The other claims compare with a word that an Acquire load has just returned, and are Relaxed; so are those that step
+//! over a job, which touch nothing else.
 //!
 //! # What a death leaves
 //!

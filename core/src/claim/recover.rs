@@ -100,7 +100,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         let (to, site) = match w.state() {
             // Pairs with ClaimSubmitLoad.
             State::Filling => (w.freed(), Site::ClaimUnsubmit),
-            // Pairs with ClaimTakeLoad, and with ClaimCollectLoad.
+            // Pairs with ClaimTakeLoad, and with ClaimCollect.
             State::Claimed if M::broken(Bug::ClaimDropJob) => (w.freed(), Site::ClaimRedeliver),
             State::Claimed if M::broken(Bug::ClaimUncounted) => {
                 (w.held(w.owner(), State::Again), Site::ClaimRedeliver)

@@ -1,7 +1,9 @@
 //! The models, by protocol. Each is a function of the bound on preemptions that returns the executions explored.
 
 pub mod barrier;
+pub mod blocks;
 pub mod board;
+pub mod claim;
 pub mod doorbell;
 pub mod latest;
 pub mod member;
