@@ -27,6 +27,8 @@ const UNSAFE: &[&str] = &[
     "core/src/tensors.rs",
     "core/src/testing/heap.rs",
     "core/src/testing/rings.rs",
+    "core/src/view.rs",
+    "core/src/wire/checksum.rs",
     "loom-tests/src/guarded.rs",
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",

@@ -13,6 +13,7 @@ mod collective;
 pub mod doorbell;
 pub mod dtype;
 pub mod layout;
+pub mod link;
 pub mod mem;
 pub mod member;
 pub mod owner;
@@ -24,4 +25,6 @@ pub mod sizes;
 mod tensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod view;
 pub mod wait;
+pub mod wire;
