@@ -129,6 +129,14 @@ pub enum Error {
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
+    /// A link that holds too little to carry frames.
+    #[error("a link of {asked} bytes each way can't carry frames: it needs {least}")]
+    LinkTooSmall {
+        /// What was asked for.
+        asked: usize,
+        /// The least.
+        least: usize,
+    },
     /// No ring has that many participants.
     #[error("a ring has 1 to {most} participants, and {asked} were asked for")]
     Participants {

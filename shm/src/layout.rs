@@ -68,6 +68,7 @@ pub(crate) mod kind {
     pub(crate) const MPMC: u32 = 3;
     pub(crate) const LATEST: u32 = 4;
     pub(crate) const STREAM: u32 = 5;
+    pub(crate) const LINK: u32 = 6;
 }
 
 /// A kind in a sentence.
@@ -78,6 +79,7 @@ pub(crate) fn kind_name(of: u32) -> String {
         kind::MPMC => "a ring of many producers and many consumers".to_owned(),
         kind::LATEST => "a newest value".to_owned(),
         kind::STREAM => "a stream of bytes".to_owned(),
+        kind::LINK => "a link".to_owned(),
         other => format!("something of kind {other}"),
     }
 }

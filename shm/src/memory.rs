@@ -58,7 +58,6 @@ impl Memory {
     }
 
     /// `len` bytes from `offset` on: one of several objects.
-    #[allow(dead_code)]
     pub(crate) fn part(&self, offset: usize, len: usize) -> Memory {
         let end = offset.checked_add(len).expect("an end");
         assert!(end <= self.len, "bytes {offset} to {end} of {}", self.len);

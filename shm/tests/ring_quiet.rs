@@ -8,12 +8,15 @@
 #![allow(clippy::disallowed_types)] // the counter is this test's own
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use sapwood_core::link::{Deadline, Link, Source};
 use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
+use sapwood_shm::{Segment, link};
 
 struct Counting;
 
@@ -173,6 +176,21 @@ fn a_newest_value_is_quiet() {
         move || {
             i += 1;
             assert_eq!((writer.publish(&[i; 20]), reader.read()), (Ok(i), Ok((i, [i; 20]))));
+        }
+    });
+}
+
+#[test]
+fn a_link_is_quiet() {
+    is_quiet("in a segment", || {
+        let segment = Segment::create(&link::spec(4096).expect("a capacity")).expect("memory");
+        let segment = Arc::new(segment);
+        let end = |me| link::attach(&segment, 4096, me).expect("the seat is free");
+        let (mut a, mut b, mut into) = (end(0), end(1), [0; 100]);
+        move || {
+            a.try_send(1, Source::Bytes(&[1; 100])).expect("there is room");
+            let got = b.recv(&mut into, Deadline::NONE).expect("it is there");
+            assert_eq!((got.tag, into), (1, [1; 100]));
         }
     });
 }

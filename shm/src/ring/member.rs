@@ -50,6 +50,19 @@ impl Member {
         Ok(Member { maker: Maker::this(), place: Some((seat, Arc::new(segment))), watch: Watch::default() })
     }
 
+    /// Sits down in a seat that nobody has sat in before, of a segment that was handed on.
+    pub(crate) fn sit_once(segment: &Arc<Segment>, spec: &Spec, seat: usize) -> Result<Member, Error> {
+        check(segment.spec(), spec)?;
+        let seat = segment.take_seat(seat)?;
+        Ok(Member { maker: Maker::this(), place: Some((seat, segment.clone())), watch: Watch::default() })
+    }
+
+    /// Sits down in a seat that nobody has sat in before, of the segment called `name`, which is made if there is none.
+    pub(crate) fn open_once(name: &str, spec: &Spec, seat: usize) -> Result<Member, Error> {
+        let (segment, seat) = Segment::enter_named(name, spec, seat, DEADLINE).map_err(explain)?;
+        Ok(Member { maker: Maker::this(), place: Some((seat, Arc::new(segment))), watch: Watch::default() })
+    }
+
     /// Sits down in any free seat from `first` on of a segment that was handed on.
     pub(crate) fn sit_any(segment: &Arc<Segment>, spec: &Spec, first: usize) -> Result<Member, Error> {
         check(segment.spec(), spec)?;
@@ -62,6 +75,11 @@ impl Member {
         let enter = |seat| Segment::enter_named(name, spec, seat, DEADLINE);
         let (segment, seat) = any(spec, first, enter).map_err(explain)?;
         Ok(Member { maker: Maker::this(), place: Some((seat, Arc::new(segment))), watch: Watch::default() })
+    }
+
+    /// Gives the seat up.
+    pub(crate) fn stand_up(&mut self) {
+        self.place = None;
     }
 
     /// The memory of the ring. Of a thread's there is none: it comes with the pair.
