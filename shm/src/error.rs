@@ -172,6 +172,16 @@ pub enum Error {
         /// How many there were.
         got: usize,
     },
+    /// Not all of a message's file descriptors arrived: there were far more than one, or this process may not have any
+    /// more. Those that came are closed.
+    #[error(
+        "expected a message with one file descriptor, but {got} arrived and others were cut off: the message carried \
+             too many, or this process may not open more (`ulimit -n`)"
+    )]
+    DescriptorsCut {
+        /// How many arrived.
+        got: usize,
+    },
     /// The other end of the socket has closed.
     #[error("the other end closed the socket before it sent a descriptor")]
     Closed,
