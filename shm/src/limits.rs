@@ -45,26 +45,31 @@ pub(crate) fn memory_left() -> u64 {
 }
 
 fn memory_left_below(root: &Path) -> u64 {
-    /// Files of a group: its limit, what it uses, and the lines of `memory.stat` that are file cache.
-    const V2: [&str; 4] = ["memory.max", "memory.current", "active_file", "inactive_file"];
-    // Here the use is of the group and those below it, and so are the totals.
-    const V1: [&str; 4] =
-        ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"];
-    let v2 = groups(root, "").into_iter().filter_map(|g| group_left(&g, V2));
-    let v1 = groups(root, "memory").into_iter().filter_map(|g| group_left(&g, V1));
     let info = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
     let available = info.lines().find_map(|l| {
         let kib = l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?;
         Some(kib.trim().parse::<u64>().ok()? * 1024)
     });
-    v2.chain(v1).chain(available).min().unwrap_or(u64::MAX)
+    let available = available.unwrap_or(u64::MAX);
+    // Of a group: its limit, what it uses, and the lines of `memory.stat` that are files it has read.
+    let v2 = ["memory.max", "memory.current", "active_file", "inactive_file"];
+    // Here the use is of the group and those below it, and so are the totals.
+    let v1 = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"];
+    let v2 = groups(root, "").into_iter().filter_map(|g| group_left(&g, v2, available));
+    let v1 = groups(root, "memory").into_iter().filter_map(|g| group_left(&g, v1, available));
+    v2.chain(v1).min().unwrap_or(u64::MAX).min(available)
 }
 
-/// What a control group may still use. The files that it has read count as used, but the kernel drops them before it
-/// refuses memory; shared memory is not among them, because it has no file to go back to.
-fn group_left(group: &Path, [limit, used, active, inactive]: [&str; 4]) -> Option<u64> {
+/// What a control group may still use, exactly where it is less than `enough`. The files that a group has read count as
+/// used, but the kernel drops them before it refuses memory; shared memory is not among them, because it has no file to
+/// go back to.
+fn group_left(group: &Path, [limit, used, active, inactive]: [&str; 4], enough: u64) -> Option<u64> {
     let number = |name| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
+    let free = limit.saturating_sub(used);
+    if free >= enough {
+        return Some(free); // the kernel has to add up for `memory.stat`
+    }
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let lines = stat.lines().filter_map(|l| l.split_once(' '));
     let files = lines.filter(|(name, _)| [active, inactive].contains(name));
