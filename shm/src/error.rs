@@ -126,6 +126,25 @@ pub enum Error {
         /// Who sat there, as it saw itself.
         pid: u32,
     },
+    /// All seats are taken by living processes.
+    #[error("all {seats} seats of the segment are taken by living processes")]
+    NoSeat {
+        /// How many there are.
+        seats: usize,
+    },
+    /// Whoever took the seat has died while recovering it, so often that the names of the dead would repeat.
+    #[error(
+        "{deaths} processes have died one after another while they recovered seat {seat}; no further one may try"
+    )]
+    SeatSpoilt {
+        /// The seat.
+        seat: usize,
+        /// Epochs that are not recovered.
+        deaths: u32,
+    },
+    /// The segment's name is being taken away, or has been.
+    #[error("the segment has lost its name; enter the one that has it now")]
+    Retired,
     /// No such seat.
     #[error("the segment has {seats} seats, and seat {seat} is none of them")]
     NoSuchSeat {

@@ -316,13 +316,13 @@ fn a_full_file_system_is_an_error_and_never_a_signal() {
         return;
     }
     let create = |name: &str, body, reserve| {
-        Segment::create_named_in(&folder.0, name, &Spec { body, reserve, ..spec(1) })
+        Segment::create_named_in(&folder.0, name, &Spec { body, reserve, ..spec(1) }, 0)
     };
     let said = create("big", 1 << 20, 0).map(|_| ()).expect_err("64 KiB are not a MiB");
     assert!(matches!(said, Error::NoSpace { need, have, .. } if need > 1 << 20 && have <= 65536), "{said}");
     assert_eq!(fs::read_dir(&folder.0).expect("it can be read").count(), 0, "nothing is left");
 
-    let segment = create("fits", 4096, 1 << 20).expect("12 KiB fit, and the reserve is sparse");
+    let (segment, _seat) = create("fits", 4096, 1 << 20).expect("12 KiB fit, and the reserve is sparse");
     let start = segment.reserve_offset();
     let said = segment.back(start, 1 << 20).expect_err("64 KiB are not a MiB");
     assert!(matches!(said, Error::NoSpace { need, have, .. } if need == 1 << 20 && have <= 65536), "{said}");
