@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sapwood_core::mem::Real;
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush, spsc};
 
-use super::member::{self, Member};
+use super::member::{self, Member, nothing};
 use super::region::Lines;
 use super::{Figures, Life, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -117,7 +117,7 @@ impl<T: Shareable> Producer<T> {
     /// capacity; [`Error::EndClosed`] if a former producer closed it; [`Error::Capacity`], [`Error::NoSpace`], and what
     /// [`Segment::enter_named`] says.
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec::<T>(capacity)?, PRODUCER)?, capacity)
+        Self::sat(Member::open(name, &spec::<T>(capacity)?, Some(PRODUCER), &mut nothing)?, capacity)
     }
 
     /// The producer of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -133,7 +133,7 @@ impl<T: Shareable> Producer<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, PRODUCER)?, capacity)
+        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, Some(PRODUCER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -242,7 +242,7 @@ impl<T: Shareable> Consumer<T> {
     /// # Errors
     /// As for [`Producer::open`].
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec::<T>(capacity)?, CONSUMER)?, capacity)
+        Self::sat(Member::open(name, &spec::<T>(capacity)?, Some(CONSUMER), &mut nothing)?, capacity)
     }
 
     /// The consumer of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -258,7 +258,7 @@ impl<T: Shareable> Consumer<T> {
     /// # Errors
     /// As for [`Producer::open`].
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, CONSUMER)?, capacity)
+        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, Some(CONSUMER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {

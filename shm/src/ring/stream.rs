@@ -13,7 +13,7 @@ use sapwood_core::mem::Real;
 use sapwood_core::ring::stream::Region as _;
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush, stream};
 
-use super::member::{self, Member};
+use super::member::{self, Member, nothing};
 use super::region::Pipe;
 use super::{Figures, Life, Peer, PopError, PushError};
 use crate::error::Error;
@@ -101,7 +101,7 @@ impl Writer {
     /// # Errors
     /// As for [`spsc::Producer::open`](super::spsc::Producer::open).
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec(capacity)?, WRITER)?, capacity)
+        Self::sat(Member::open(name, &spec(capacity)?, Some(WRITER), &mut nothing)?, capacity)
     }
 
     /// The writer of a new stream without a name, in a [`segment`](Self::segment) to be handed on.
@@ -117,7 +117,7 @@ impl Writer {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec(capacity)?, WRITER)?, capacity)
+        Self::sat(Member::sit(segment, &spec(capacity)?, Some(WRITER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -191,7 +191,7 @@ impl Reader {
     /// # Errors
     /// As for [`Writer::open`].
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec(capacity)?, READER)?, capacity)
+        Self::sat(Member::open(name, &spec(capacity)?, Some(READER), &mut nothing)?, capacity)
     }
 
     /// The reader of a new stream without a name, in a [`segment`](Self::segment) to be handed on.
@@ -207,7 +207,7 @@ impl Reader {
     /// # Errors
     /// As for [`Writer::open`].
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec(capacity)?, READER)?, capacity)
+        Self::sat(Member::sit(segment, &spec(capacity)?, Some(READER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {

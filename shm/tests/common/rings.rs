@@ -1,8 +1,8 @@
 //! What the tests of rings share: ends of processes that wait for each other, and a tally of what came.
 
-use sapwood_core::mem::{Atom, Ordering};
+use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_shm::ring::{PopError, PushError, Shareable, spsc};
-use sapwood_shm::{Processes, Running, Segment, Spec};
+use sapwood_shm::{Processes, Running, Seat, Segment, Spec};
 
 use super::{PATIENCE, until, word};
 
@@ -43,7 +43,7 @@ pub(crate) fn pop<T: Shareable>(rx: &mut spsc::Consumer<T>) -> T {
 }
 
 /// Which values came, a bit each, and flags, in a segment that processes share.
-pub(crate) struct Tally(Segment, #[allow(dead_code)] sapwood_shm::Seat);
+pub(crate) struct Tally(Segment, #[allow(dead_code)] Seat);
 
 const FLAGS: usize = 16;
 
@@ -55,14 +55,9 @@ impl Tally {
 
     /// For `values` values, under a name.
     pub(crate) fn open(name: &str, values: usize) -> Tally {
-        let enter = Segment::enter_named(
-            name,
-            &Self::spec(values),
-            std::env::var("SAPWOOD_RANK").map_or(0, |r| 1 + r.parse::<usize>().unwrap()),
-            PATIENCE,
-        )
-        .map(|(s, seat)| Tally(s, seat));
-        enter.expect("the tally can be opened")
+        let entered = Segment::enter_named_again(name, &Self::spec(values), None, PATIENCE, |_, _, _| Ok(()));
+        let (segment, seat) = entered.expect("the tally can be opened");
+        Tally(segment, seat)
     }
 
     /// Notes a value; says whether it had come before.
@@ -83,6 +78,18 @@ impl Tally {
     pub(crate) fn set_flag(&self, i: usize, to: u32) {
         assert!(i < FLAGS);
         word(&self.0, i).store(to, Ordering::Release);
+        Real::wake(word(&self.0, i));
+    }
+
+    /// Sleeps until the flag is above `value`.
+    pub(crate) fn wait_for_flag(&self, i: usize, value: u32) {
+        until("a flag is set", || {
+            let now = self.flag(i);
+            if now <= value {
+                Real::wait(word(&self.0, i), now, 1_000_000_000);
+            }
+            now > value
+        });
     }
 }
 
