@@ -102,9 +102,9 @@ pub fn pair(capacity: usize) -> Result<(ShmLink, ShmLink), Error> {
 /// there is none.
 ///
 /// # Errors
-/// [`Error::SeatTaken`] if that end is held; [`Error::SeatDead`] if its holder is dead, or has closed: the link is over;
-/// [`Error::OtherRing`] if it has another capacity; [`Error::Capacity`], [`Error::LinkTooSmall`], [`Error::NoSpace`],
-/// and what [`Segment::enter_named`] says.
+/// [`Error::SeatTaken`] if that end is held; [`Error::SeatDead`] if its holder is dead, or has closed: the link is
+/// over; [`Error::OtherRing`] if it has another capacity; [`Error::Capacity`], [`Error::LinkTooSmall`],
+/// [`Error::NoSpace`], and what [`Segment::enter_named`] says.
 pub fn open(name: &str, capacity: usize, end: usize) -> Result<ShmLink, Error> {
     ShmPipe::open(name, capacity, end).map(|pipe| framed(pipe, end))
 }

@@ -37,7 +37,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod many;
 mod named;
+mod rings;
 mod seats;
 mod sweep;
 mod tracer;
@@ -68,6 +70,22 @@ const SCENARIOS: &[Scenario] = &[
     (named::Unlink::NAME, die::<named::Unlink>),
     (named::StallEntering::NAME, stall::<named::StallEntering>),
     (named::StallBeside::NAME, stall::<named::StallBeside>),
+    (rings::Push::NAME, die::<rings::Push>),
+    (rings::PushSlice::NAME, die::<rings::PushSlice>),
+    (rings::Pop::NAME, die::<rings::Pop>),
+    (rings::Close::NAME, die::<rings::Close>),
+    (rings::Succeed::NAME, die::<rings::Succeed>),
+    (rings::Write::NAME, die::<rings::Write>),
+    (rings::Read::NAME, die::<rings::Read>),
+    (rings::Publish::NAME, die::<rings::Publish>),
+    (many::Push::NAME, die::<many::Push>),
+    (many::PushThenFull::NAME, die::<many::PushThenFull>),
+    (many::Pop::NAME, die::<many::Pop>),
+    (many::PopThenFull::NAME, die::<many::PopThenFull>),
+    (many::PopThenDrained::NAME, die::<many::PopThenDrained>),
+    (many::Succeed::NAME, die::<many::Succeed>),
+    (many::StallPush::NAME, stall::<many::StallPush>),
+    (many::StallPop::NAME, stall::<many::StallPop>),
 ];
 
 fn main() {
