@@ -37,6 +37,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod links;
 mod many;
 mod named;
 mod rings;
@@ -86,6 +87,8 @@ const SCENARIOS: &[Scenario] = &[
     (many::Succeed::NAME, die::<many::Succeed>),
     (many::StallPush::NAME, stall::<many::StallPush>),
     (many::StallPop::NAME, stall::<many::StallPop>),
+    (links::Send::NAME, die::<links::Send>),
+    (links::Receive::NAME, die::<links::Receive>),
 ];
 
 fn main() {
