@@ -7,8 +7,10 @@
 extern crate std;
 
 pub mod barrier;
+pub mod blocks;
 pub mod board;
 pub mod call;
+pub mod claim;
 mod collective;
 pub mod doorbell;
 pub mod dtype;

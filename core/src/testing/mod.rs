@@ -3,9 +3,11 @@
 pub mod contract;
 mod count;
 mod crash;
+pub mod explore;
 mod heap;
 mod pipe;
 mod rings;
+mod works;
 
 pub use contract::{Rig, contract};
 pub use count::{Count, Counts};
@@ -13,3 +15,4 @@ pub use crash::{Crash, Killed};
 pub use heap::Heap;
 pub use pipe::MemoryPipe;
 pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use works::{Table, Yard};
