@@ -45,6 +45,7 @@ const UNSAFE: &[&str] = &[
     "shm/src/fd_pass.rs",
     "shm/src/group.rs",
     "shm/src/hall.rs",
+    "shm/src/link.rs",
     "shm/src/liveness.rs",
     "shm/src/memory.rs",
     "shm/src/processes.rs",

@@ -129,6 +129,14 @@ pub enum Error {
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
+    /// A link that holds too little to carry frames.
+    #[error("a link of {asked} bytes each way can't carry frames: it needs {least}")]
+    LinkTooSmall {
+        /// What was asked for.
+        asked: usize,
+        /// The least.
+        least: usize,
+    },
     /// No ring has that many participants.
     #[error("a ring has 1 to {most} participants, and {asked} were asked for")]
     Participants {
@@ -136,12 +144,6 @@ pub enum Error {
         asked: usize,
         /// The most.
         most: usize,
-    },
-    /// All seats are taken by living processes.
-    #[error("all {seats} seats are taken")]
-    NoSeat {
-        /// How many there are.
-        seats: usize,
     },
     /// An end that was closed stays closed.
     #[error(
@@ -175,6 +177,25 @@ pub enum Error {
         /// Who sat there, as it saw itself.
         pid: u32,
     },
+    /// All seats are taken by living processes.
+    #[error("all {seats} seats of the segment are taken by living processes")]
+    NoSeat {
+        /// How many there are.
+        seats: usize,
+    },
+    /// Whoever took the seat has died while recovering it, so often that the names of the dead would repeat.
+    #[error(
+        "{deaths} processes have died one after another while they recovered seat {seat}; no further one may try"
+    )]
+    SeatSpoilt {
+        /// The seat.
+        seat: usize,
+        /// Epochs that are not recovered.
+        deaths: u32,
+    },
+    /// The segment's name is being taken away, or has been.
+    #[error("the segment has lost its name; enter the one that has it now")]
+    Retired,
     /// No such seat.
     #[error("the segment has {seats} seats, and seat {seat} is none of them")]
     NoSuchSeat {
@@ -232,6 +253,16 @@ pub enum Error {
     #[error("expected a message with one file descriptor, got {got}")]
     NotOneDescriptor {
         /// How many there were.
+        got: usize,
+    },
+    /// Not all of a message's file descriptors arrived: there were far more than one, or this process may not have any
+    /// more. Those that came are closed.
+    #[error(
+        "expected a message with one file descriptor, but {got} arrived and others were cut off: the message carried \
+             too many, or this process may not open more (`ulimit -n`)"
+    )]
+    DescriptorsCut {
+        /// How many arrived.
         got: usize,
     },
     /// The other end of the socket has closed.

@@ -11,6 +11,7 @@ mod group;
 mod hall;
 mod layout;
 mod limits;
+pub mod link;
 mod liveness;
 mod lock;
 mod memory;

@@ -28,6 +28,8 @@ pub(crate) struct Memory {
 enum Keeper {
     Block(Arc<MmapRaw>),
     Segment(Arc<Segment>),
+    /// Whoever lent it.
+    Lender,
 }
 
 // SAFETY: an address and its keeper, which is itself Send and Sync; who uses the address argues for each access.
@@ -53,12 +55,21 @@ impl Memory {
 
     /// The body of a segment.
     pub(crate) fn body(segment: &Arc<Segment>) -> Memory {
+        // SAFETY: the keeper keeps it mapped.
+        let body = unsafe { Memory::lent(segment) };
+        Memory { _keeper: Keeper::Segment(segment.clone()), ..body }
+    }
+
+    /// The body of a segment that somebody else keeps.
+    ///
+    /// # Safety
+    /// The segment stays mapped as long as this or a clone of it is used.
+    pub(crate) unsafe fn lent(segment: &Segment) -> Memory {
         let base = NonNull::new(segment.body_ptr()).expect("a mapping that succeeded begins somewhere");
-        Memory { base, len: segment.body_len(), _keeper: Keeper::Segment(segment.clone()) }
+        Memory { base, len: segment.body_len(), _keeper: Keeper::Lender }
     }
 
     /// `len` bytes from `offset` on: one of several objects.
-    #[allow(dead_code)]
     pub(crate) fn part(&self, offset: usize, len: usize) -> Memory {
         let end = offset.checked_add(len).expect("an end");
         assert!(end <= self.len, "bytes {offset} to {end} of {}", self.len);

@@ -1,4 +1,4 @@
-//! What a ring was made for, in the 64 bits of its segment's fingerprint: so whoever opens it with other figures is told
+//! What a ring was made for, in the 64 bits of its segment's fingerprint: whoever opens it with other figures is told
 //! both sides' figures, from the header alone.
 //!
 //! ```text

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sapwood_core::mem::Real;
 use sapwood_core::ring::latest;
 
-use super::member::{self, Member};
+use super::member::{self, Member, nothing};
 use super::region::Cells;
 use super::{Figures, Life, Peer, PushError, Shareable};
 use crate::error::Error;
@@ -114,7 +114,7 @@ impl<T: Shareable> Writer<T> {
     /// [`Error::SeatTaken`] if it has a writer; [`Error::OtherRing`] if it is one of another type; [`Error::NoSpace`],
     /// and what [`Segment::enter_named`] says.
     pub fn open(name: &str) -> Result<Self, Error> {
-        Ok(Self::sat(Member::open(name, &spec::<T>(), WRITER)?))
+        Ok(Self::sat(Member::open(name, &spec::<T>(), Some(WRITER), &mut nothing)?))
     }
 
     /// The writer of a new value without a name, in a [`segment`](Self::segment) to be handed on.
@@ -130,7 +130,7 @@ impl<T: Shareable> Writer<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>) -> Result<Self, Error> {
-        Ok(Self::sat(Member::sit(segment, &spec::<T>(), WRITER)?))
+        Ok(Self::sat(Member::sit(segment, &spec::<T>(), Some(WRITER), &mut nothing)?))
     }
 
     fn sat(member: Member) -> Self {
@@ -173,7 +173,8 @@ impl<T: Shareable> Reader<T> {
     /// # Errors
     /// [`Error::NoSeat`] if it has [`READERS`] readers already, and as for [`Writer::open`].
     pub fn open(name: &str) -> Result<Self, Error> {
-        Ok(Self::sat(Member::open_any(name, &spec::<T>(), WRITER + 1)?))
+        let sit = |seat| Member::open(name, &spec::<T>(), Some(seat), &mut nothing);
+        Ok(Self::sat(Member::first(WRITER + 1..1 + READERS, sit)?))
     }
 
     /// A reader of the value in a segment that was inherited or received.
@@ -181,7 +182,8 @@ impl<T: Shareable> Reader<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>) -> Result<Self, Error> {
-        Ok(Self::sat(Member::sit_any(segment, &spec::<T>(), WRITER + 1)?))
+        let sit = |seat| Member::sit(segment, &spec::<T>(), Some(seat), &mut nothing);
+        Ok(Self::sat(Member::first(WRITER + 1..1 + READERS, sit)?))
     }
 
     fn sat(member: Member) -> Self {

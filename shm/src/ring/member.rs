@@ -13,12 +13,6 @@ use crate::memory::Memory;
 use crate::seat::{Maker, Seat};
 use crate::segment::{Segment, Spec};
 
-impl Segment {
-    pub(crate) fn owner_alive(&self, owner: Owner) -> bool {
-        self.life(owner.seat() as usize) != Life::Dead
-    }
-}
-
 /// How long a name may change hands before `open` gives up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -37,31 +31,66 @@ impl Member {
         Member { maker: Maker::this(), place: None, watch: Watch::default() }
     }
 
-    /// Sits down in a segment that was handed on.
-    pub(crate) fn sit(segment: &Arc<Segment>, spec: &Spec, seat: usize) -> Result<Member, Error> {
-        check(segment.spec(), spec)?;
-        let seat = segment.take_seat(seat)?;
-        Ok(Member { maker: Maker::this(), place: Some((seat, segment.clone())), watch: Watch::default() })
+    fn seated(segment: &Arc<Segment>, seat: Seat) -> Member {
+        Member { maker: Maker::this(), place: Some((seat, segment.clone())), watch: Watch::default() }
     }
 
-    /// Sits down in the segment called `name`, which is made if there is none.
-    pub(crate) fn open(name: &str, spec: &Spec, seat: usize) -> Result<Member, Error> {
+    /// Sits down in a seat of a segment that was handed on; `None`: in any. `recover` as for
+    /// [`Segment::take_seat_again`].
+    pub(crate) fn sit(
+        segment: &Arc<Segment>,
+        spec: &Spec,
+        seat: Option<usize>,
+        recover: Recover<'_>,
+    ) -> Result<Member, Error> {
+        check(segment.spec(), spec)?;
+        let seat = match seat {
+            Some(seat) => segment.take_seat_again(seat, recover),
+            None => segment.take_any_seat(recover),
+        };
+        Ok(Self::seated(segment, seat?))
+    }
+
+    /// The same in the segment called `name`, which is made if there is none.
+    pub(crate) fn open(
+        name: &str,
+        spec: &Spec,
+        seat: Option<usize>,
+        recover: Recover<'_>,
+    ) -> Result<Member, Error> {
+        let entered = Segment::enter_named_again(name, spec, seat, DEADLINE, recover);
+        let (segment, seat) = entered.map_err(explain)?;
+        Ok(Self::seated(&Arc::new(segment), seat))
+    }
+
+    /// Sits down in a seat that nobody has sat in before, of a segment that was handed on.
+    pub(crate) fn sit_once(segment: &Arc<Segment>, spec: &Spec, seat: usize) -> Result<Member, Error> {
+        check(segment.spec(), spec)?;
+        Ok(Self::seated(segment, segment.take_seat(seat)?))
+    }
+
+    /// The same in the segment called `name`, which is made if there is none.
+    pub(crate) fn open_once(name: &str, spec: &Spec, seat: usize) -> Result<Member, Error> {
         let (segment, seat) = Segment::enter_named(name, spec, seat, DEADLINE).map_err(explain)?;
-        Ok(Member { maker: Maker::this(), place: Some((seat, Arc::new(segment))), watch: Watch::default() })
+        Ok(Self::seated(&Arc::new(segment), seat))
     }
 
-    /// Sits down in any free seat from `first` on of a segment that was handed on.
-    pub(crate) fn sit_any(segment: &Arc<Segment>, spec: &Spec, first: usize) -> Result<Member, Error> {
-        check(segment.spec(), spec)?;
-        let seat = any(spec, first, |seat| segment.take_seat(seat))?;
-        Ok(Member { maker: Maker::this(), place: Some((seat, segment.clone())), watch: Watch::default() })
+    /// Sits down in the first of some seats that can be had.
+    pub(crate) fn first(
+        mut seats: std::ops::Range<usize>,
+        sit: impl Fn(usize) -> Result<Member, Error>,
+    ) -> Result<Member, Error> {
+        let taken = Error::NoSeat { seats: seats.len() };
+        let sat = seats.find_map(|seat| match sit(seat) {
+            Err(Error::SeatTaken { .. }) => None,
+            other => Some(other),
+        });
+        sat.unwrap_or(Err(taken))
     }
 
-    /// Sits down in any free seat from `first` on of the segment called `name`, which is made if there is none.
-    pub(crate) fn open_any(name: &str, spec: &Spec, first: usize) -> Result<Member, Error> {
-        let enter = |seat| Segment::enter_named(name, spec, seat, DEADLINE);
-        let (segment, seat) = any(spec, first, enter).map_err(explain)?;
-        Ok(Member { maker: Maker::this(), place: Some((seat, Arc::new(segment))), watch: Watch::default() })
+    /// Gives the seat up.
+    pub(crate) fn stand_up(&mut self) {
+        self.place = None;
     }
 
     /// The memory of the ring. Of a thread's there is none: it comes with the pair.
@@ -71,7 +100,7 @@ impl Member {
 
     /// The name that the holder of this seat leaves behind.
     pub(crate) fn owner(&self) -> Owner {
-        self.place.as_ref().map_or(Owner::NOBODY, |(seat, _)| Owner::new(seat.number() as u32, 1))
+        self.place.as_ref().map_or(Owner::NOBODY, |(seat, _)| name(seat))
     }
 
     pub(crate) fn segment(&self) -> Option<&Arc<Segment>> {
@@ -142,14 +171,17 @@ impl Watch {
     }
 }
 
-fn any<T>(spec: &Spec, first: usize, mut take: impl FnMut(usize) -> Result<T, Error>) -> Result<T, Error> {
-    for seat in first..spec.seats {
-        match take(seat) {
-            Err(Error::SeatTaken { .. } | Error::SeatDead { .. }) => {}
-            other => return other,
-        }
-    }
-    Err(Error::NoSeat { seats: spec.seats - first })
+/// The name that the holder of a seat leaves behind.
+pub(crate) fn name(seat: &Seat) -> Owner {
+    Owner::new(seat.number() as u32, seat.epoch())
+}
+
+/// What a newcomer to a seat does about the epochs before its own.
+pub(crate) type Recover<'a> = &'a mut dyn FnMut(&Segment, &Seat, u32) -> Result<(), Error>;
+
+/// Nothing has to be recovered: a successor finds its place in the ring by itself.
+pub(crate) fn nothing(_: &Segment, _: &Seat, _: u32) -> Result<(), Error> {
+    Ok(())
 }
 
 /// What a ring needs of its segment.

@@ -32,9 +32,9 @@
 
 mod figures;
 pub mod latest;
-mod member;
+pub(crate) mod member;
 pub mod mpmc;
-mod region;
+pub(crate) mod region;
 pub mod spsc;
 pub mod stream;
 

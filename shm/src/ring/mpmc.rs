@@ -13,18 +13,18 @@
 //!
 //! # Safety
 //! The protocol asks that no two handles have one name and that a name is used again only after recovery: a name is a
-//! seat and its epoch; a seat has one holder, whose epoch is its own, and a newcomer to a seat recovers every older name
-//! of it before it does anything else. In a block, each handle that `threads` makes has a name of its own.
+//! seat and its epoch; a seat has one holder, whose epoch is its own, and a newcomer to a seat recovers every older
+//! name of it before it does anything else. In a block, each handle that `threads` makes has a name of its own.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
 
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
-use sapwood_core::ring::mpmc::{Handle, Immortal, Peers, Region, State};
+use sapwood_core::ring::mpmc::{Handle, Immortal, Peers};
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush};
 
-use super::member::{self, Member, Watch};
+use super::member::{self, Member, Recover, Watch};
 use super::region::Slots;
 use super::{Figures, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -81,7 +81,7 @@ pub fn spec<T: Shareable>(capacity: usize, participants: usize) -> Result<Spec, 
 pub fn threads<T: Shareable>(capacity: usize, participants: usize) -> Result<Vec<Ring<T>>, Error> {
     let body = spec::<T>(capacity, participants)?.body;
     let slots = Slots::new(Memory::block("a ring", body)?, capacity)?;
-    let ring = |seat| Ring::on(slots.clone(), Owner::new(seat, 1), Member::thread(), 0);
+    let ring = |seat| Ring::on(slots.clone(), Owner::new(seat, 1), Member::thread(), Others::new(0));
     Ok((0..participants as u32).map(ring).collect())
 }
 
@@ -118,24 +118,29 @@ struct Others<T> {
     watch: Watch,
     /// Whether to ask the kernel at once.
     at_once: bool,
-    /// Who is known to be dead: it is asked about once more at once.
-    dead: Owner,
     orphans: Vec<T>,
     stats: Stats,
 }
 
 impl<T> Others<T> {
+    fn new(seats: usize) -> Self {
+        Others {
+            segment: None,
+            watch: Watch::default(),
+            at_once: false,
+            orphans: Vec::with_capacity(seats),
+            stats: Stats::default(),
+        }
+    }
+
     /// Proof that `owner` is dead. Words first; the kernel, which takes microseconds, only now and then.
     fn is_dead(&mut self, owner: Owner) -> bool {
         let Some(segment) = &self.segment else { return false };
-        if !self.at_once && owner != self.dead && !self.watch.is_due() {
-            return false;
+        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
+        if segment.owner_known_dead(seat, epoch) {
+            return true;
         }
-        let dead = !segment.owner_alive(owner);
-        if dead {
-            self.dead = owner;
-        }
-        dead
+        (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
     }
 }
 
@@ -166,7 +171,8 @@ impl<T: Shareable> Ring<T> {
     /// another capacity, [`Error::OtherSize`] if of another number of participants; [`Error::Capacity`],
     /// [`Error::Participants`], [`Error::NoSpace`], and what [`Segment::enter_named`] says.
     pub fn open(name: &str, capacity: usize, participants: usize) -> Result<Self, Error> {
-        Self::sat(Member::open_any(name, &spec::<T>(capacity, participants)?, 0)?, capacity)
+        let spec = spec::<T>(capacity, participants)?;
+        Self::enter(capacity, participants, |recover| Member::open(name, &spec, None, recover))
     }
 
     /// A participant of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -182,43 +188,35 @@ impl<T: Shareable> Ring<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        let spec = spec::<T>(capacity, segment.spec().seats)?;
-        Self::sat(Member::sit_any(segment, &spec, 0)?, capacity)
+        let seats = segment.spec().seats;
+        let spec = spec::<T>(capacity, seats)?;
+        Self::enter(capacity, seats, |recover| Member::sit(segment, &spec, None, recover))
     }
 
-    fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
+    /// Takes a seat, and whatever its dead holders have left in the ring.
+    fn enter(
+        capacity: usize,
+        seats: usize,
+        sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>,
+    ) -> Result<Self, Error> {
+        let mut others = Others::new(seats);
+        let member = sit(&mut |segment, me, dead| {
+            // SAFETY: the segment stays mapped to the end of this call, and so long the handle lives.
+            let slots = Slots::new(unsafe { Memory::lent(segment) }, capacity)?;
+            let (me, dead) = (member::name(me), Owner::new(me.number() as u32, dead));
+            // SAFETY: the seat is ours already, and so is the name; nobody has used it before.
+            unsafe { Handle::attach(slots, me) }.recover(dead, &mut others);
+            Ok(())
+        })?;
+        others.segment = member.segment().cloned();
         let slots = Slots::new(member.memory(), capacity)?;
         let me = member.owner();
-        let seats = member.segment().map_or(0, |segment| segment.spec().seats);
-        let mut ring = Self::on(slots, me, member, seats);
-        ring.recover_seat(me);
-        Ok(ring)
+        Ok(Self::on(slots, me, member, others))
     }
 
-    fn on(slots: Slots<T>, me: Owner, member: Member, seats: usize) -> Self {
-        // SAFETY: as said at the top, nobody else has the name, and in a segment `sat` recovers before the first use.
-        let ring = unsafe { Handle::attach(slots, me) };
-        let others = Others {
-            segment: member.segment().cloned(),
-            watch: Watch::default(),
-            at_once: false,
-            dead: Owner::NOBODY,
-            orphans: Vec::with_capacity(seats),
-            stats: Stats::default(),
-        };
-        Ring { ring, others, member }
-    }
-
-    /// Clears what former holders of the seat have left: all of them are dead, because we hold it. Whoever dies in the
-    /// middle of this leaves the rest, and its own name, to the next holder.
-    fn recover_seat(&mut self, me: Owner) {
-        for i in 0..self.ring.capacity() as u64 {
-            let word = self.ring.region().slot(i).word();
-            let held = matches!(word.state(), State::Writing | State::Reading);
-            if held && word.owner().seat() == me.seat() && word.owner() != me {
-                self.ring.recover(word.owner(), &mut self.others);
-            }
-        }
+    fn on(slots: Slots<T>, me: Owner, member: Member, others: Others<T>) -> Self {
+        // SAFETY: as said at the top, nobody else has the name; in a segment, `enter` has recovered the seat.
+        Ring { ring: unsafe { Handle::attach(slots, me) }, others, member }
     }
 
     /// Appends a value.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sapwood_core::mem::Real;
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush, spsc};
 
-use super::member::{self, Member};
+use super::member::{self, Member, nothing};
 use super::region::Lines;
 use super::{Figures, Life, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -85,6 +85,8 @@ pub fn pair<T: Shareable>(capacity: usize) -> Result<(Producer<T>, Consumer<T>),
 pub struct Producer<T: Shareable> {
     ring: spsc::Producer<Real, T, Lines<T>>,
     member: Member,
+    /// Whether dropping it closes the ring.
+    closes: bool,
 }
 
 /// The receiving end of a ring. Dropping it closes the ring: the producer's next push fails.
@@ -103,6 +105,8 @@ pub struct Producer<T: Shareable> {
 pub struct Consumer<T: Shareable> {
     ring: spsc::Consumer<Real, T, Lines<T>>,
     member: Member,
+    /// Whether dropping it closes the ring.
+    closes: bool,
 }
 
 impl<T: Shareable> Producer<T> {
@@ -113,7 +117,7 @@ impl<T: Shareable> Producer<T> {
     /// capacity; [`Error::EndClosed`] if a former producer closed it; [`Error::Capacity`], [`Error::NoSpace`], and what
     /// [`Segment::enter_named`] says.
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec::<T>(capacity)?, PRODUCER)?, capacity)
+        Self::sat(Member::open(name, &spec::<T>(capacity)?, Some(PRODUCER), &mut nothing)?, capacity)
     }
 
     /// The producer of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -129,7 +133,7 @@ impl<T: Shareable> Producer<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, PRODUCER)?, capacity)
+        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, Some(PRODUCER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -140,7 +144,7 @@ impl<T: Shareable> Producer<T> {
     /// On a block that has no producer yet, or in a segment whose seat 0 the member has.
     fn on(lines: Lines<T>, member: Member) -> Self {
         // SAFETY: as said at the top, we are the only producer as long as `member` is ours.
-        Producer { ring: unsafe { spsc::Producer::attach(lines) }, member }
+        Producer { ring: unsafe { spsc::Producer::attach(lines) }, member, closes: true }
     }
 
     /// Appends a value.
@@ -220,6 +224,12 @@ impl<T: Shareable> Producer<T> {
         (self.member.life(CONSUMER), self.member.peer(CONSUMER))
     }
 
+    /// Gives the end up without closing it, as a death would: for a successor, who goes on here. Until one comes the
+    /// consumer finds this end dead.
+    pub fn leave(mut self) {
+        self.closes = false;
+    }
+
     /// The segment that the ring is in; `None` between threads.
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         self.member.segment()
@@ -232,7 +242,7 @@ impl<T: Shareable> Consumer<T> {
     /// # Errors
     /// As for [`Producer::open`].
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec::<T>(capacity)?, CONSUMER)?, capacity)
+        Self::sat(Member::open(name, &spec::<T>(capacity)?, Some(CONSUMER), &mut nothing)?, capacity)
     }
 
     /// The consumer of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -248,7 +258,7 @@ impl<T: Shareable> Consumer<T> {
     /// # Errors
     /// As for [`Producer::open`].
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, CONSUMER)?, capacity)
+        Self::sat(Member::sit(segment, &spec::<T>(capacity)?, Some(CONSUMER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -259,7 +269,7 @@ impl<T: Shareable> Consumer<T> {
     /// On a block that has no consumer yet, or in a segment whose seat 1 the member has.
     fn on(lines: Lines<T>, member: Member) -> Self {
         // SAFETY: as said at the top, we are the only consumer as long as `member` is ours.
-        Consumer { ring: unsafe { spsc::Consumer::attach(lines) }, member }
+        Consumer { ring: unsafe { spsc::Consumer::attach(lines) }, member, closes: true }
     }
 
     /// Takes the oldest value.
@@ -323,6 +333,12 @@ impl<T: Shareable> Consumer<T> {
         (self.member.life(PRODUCER), self.member.peer(PRODUCER))
     }
 
+    /// Gives the end up without closing it, as a death would: for a successor, who goes on here. Until one comes the
+    /// producer finds this end dead.
+    pub fn leave(mut self) {
+        self.closes = false;
+    }
+
     /// The segment that the ring is in; `None` between threads.
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         self.member.segment()
@@ -337,7 +353,7 @@ fn last_word(e: CorePop, peer: Peer) -> PopError {
 
 impl<T: Shareable> Drop for Producer<T> {
     fn drop(&mut self) {
-        if self.member.is_mine() {
+        if self.closes && self.member.is_mine() {
             self.ring.close();
         }
     }
@@ -345,7 +361,7 @@ impl<T: Shareable> Drop for Producer<T> {
 
 impl<T: Shareable> Drop for Consumer<T> {
     fn drop(&mut self) {
-        if self.member.is_mine() {
+        if self.closes && self.member.is_mine() {
             self.ring.close();
         }
     }

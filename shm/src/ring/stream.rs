@@ -13,7 +13,7 @@ use sapwood_core::mem::Real;
 use sapwood_core::ring::stream::Region as _;
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush, stream};
 
-use super::member::{self, Member};
+use super::member::{self, Member, nothing};
 use super::region::Pipe;
 use super::{Figures, Life, Peer, PopError, PushError};
 use crate::error::Error;
@@ -75,6 +75,8 @@ pub fn pair(capacity: usize) -> Result<(Writer, Reader), Error> {
 pub struct Writer {
     ring: stream::Writer<Real, Pipe>,
     member: Member,
+    /// Whether dropping it closes the ring.
+    closes: bool,
 }
 
 /// The reading end of a stream. Dropping it closes the stream: the writer's next write fails.
@@ -89,6 +91,8 @@ pub struct Writer {
 pub struct Reader {
     ring: stream::Reader<Real, Pipe>,
     member: Member,
+    /// Whether dropping it closes the ring.
+    closes: bool,
 }
 
 impl Writer {
@@ -97,7 +101,7 @@ impl Writer {
     /// # Errors
     /// As for [`spsc::Producer::open`](super::spsc::Producer::open).
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec(capacity)?, WRITER)?, capacity)
+        Self::sat(Member::open(name, &spec(capacity)?, Some(WRITER), &mut nothing)?, capacity)
     }
 
     /// The writer of a new stream without a name, in a [`segment`](Self::segment) to be handed on.
@@ -113,7 +117,7 @@ impl Writer {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec(capacity)?, WRITER)?, capacity)
+        Self::sat(Member::sit(segment, &spec(capacity)?, Some(WRITER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -124,7 +128,7 @@ impl Writer {
     /// On a block that has no writer yet, or in a segment whose seat 0 the member has.
     fn on(pipe: Pipe, member: Member) -> Self {
         // SAFETY: as said at the top, we are the only writer as long as `member` is ours.
-        Writer { ring: unsafe { stream::Writer::attach(pipe) }, member }
+        Writer { ring: unsafe { stream::Writer::attach(pipe) }, member, closes: true }
     }
 
     /// Writes as much of `parts`, one after the other, as there is room for, and says how many bytes.
@@ -169,6 +173,12 @@ impl Writer {
         (self.member.life(READER), self.member.peer(READER))
     }
 
+    /// Gives the end up without closing it, as a death would: for a successor, who goes on here. Until one comes the
+    /// reader finds this end dead.
+    pub fn leave(mut self) {
+        self.closes = false;
+    }
+
     /// The segment that the stream is in; `None` between threads.
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         self.member.segment()
@@ -181,7 +191,7 @@ impl Reader {
     /// # Errors
     /// As for [`Writer::open`].
     pub fn open(name: &str, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::open(name, &spec(capacity)?, READER)?, capacity)
+        Self::sat(Member::open(name, &spec(capacity)?, Some(READER), &mut nothing)?, capacity)
     }
 
     /// The reader of a new stream without a name, in a [`segment`](Self::segment) to be handed on.
@@ -197,7 +207,7 @@ impl Reader {
     /// # Errors
     /// As for [`Writer::open`].
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
-        Self::sat(Member::sit(segment, &spec(capacity)?, READER)?, capacity)
+        Self::sat(Member::sit(segment, &spec(capacity)?, Some(READER), &mut nothing)?, capacity)
     }
 
     fn sat(member: Member, capacity: usize) -> Result<Self, Error> {
@@ -208,7 +218,7 @@ impl Reader {
     /// On a block that has no reader yet, or in a segment whose seat 1 the member has.
     fn on(pipe: Pipe, member: Member) -> Self {
         // SAFETY: as said at the top, we are the only reader as long as `member` is ours.
-        Reader { ring: unsafe { stream::Reader::attach(pipe) }, member }
+        Reader { ring: unsafe { stream::Reader::attach(pipe) }, member, closes: true }
     }
 
     /// Reads as many bytes as are there, into the front of `into`, and says how many.
@@ -255,6 +265,12 @@ impl Reader {
         (self.member.life(WRITER), self.member.peer(WRITER))
     }
 
+    /// Gives the end up without closing it, as a death would: for a successor, who goes on here. Until one comes the
+    /// writer finds this end dead.
+    pub fn leave(mut self) {
+        self.closes = false;
+    }
+
     /// The segment that the stream is in; `None` between threads.
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         self.member.segment()
@@ -263,7 +279,7 @@ impl Reader {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.member.is_mine() {
+        if self.closes && self.member.is_mine() {
             self.ring.close();
         }
     }
@@ -271,7 +287,7 @@ impl Drop for Writer {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.member.is_mine() {
+        if self.closes && self.member.is_mine() {
             self.ring.close();
         }
     }

@@ -21,8 +21,9 @@ pub(super) fn checks<R: Rig>() -> Vec<Check<R>> {
 
 const NEITHER: Ready = Ready { recv: false, send: false };
 
-/// Every call on this end says that it is over, and why.
+/// Every call on this end says that it is over, and why. It may have to wait for that.
 fn expect_over(link: &mut impl Link, end: Ended) {
+    assert_eq!(link.poll(Ready { recv: true, send: false }, LONG), Err(end));
     for _ in 0..2 {
         // The first call waits for the end, if it has not come yet.
         assert_eq!(link.recv(&mut [], LONG), Err(RecvError::Ended { end, part: None }));
