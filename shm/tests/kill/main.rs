@@ -38,6 +38,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod named;
+mod rivals;
 mod seats;
 mod sweep;
 mod tracer;
@@ -59,6 +60,7 @@ const SCENARIOS: &[Scenario] = &[
     (seats::StallRival::NAME, stall::<seats::StallRival>),
     (seats::StallPasser::NAME, stall::<seats::StallPasser>),
     (seats::StallJudging::NAME, stall::<seats::StallJudging>),
+    (seats::StallBurying::NAME, stall::<seats::StallBurying>),
     (named::Build::NAME, die::<named::Build>),
     (named::Enter::NAME, die::<named::Enter>),
     (named::EnterStale::NAME, die::<named::EnterStale>),
@@ -66,8 +68,11 @@ const SCENARIOS: &[Scenario] = &[
     (named::EnterAgain::NAME, die::<named::EnterAgain>),
     (named::Create::NAME, die::<named::Create>),
     (named::Unlink::NAME, die::<named::Unlink>),
-    (named::StallEntering::NAME, stall::<named::StallEntering>),
-    (named::StallBeside::NAME, stall::<named::StallBeside>),
+    (rivals::Entering::NAME, stall::<rivals::Entering>),
+    (rivals::Leaving::NAME, stall::<rivals::Leaving>),
+    (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
+    (rivals::Reviving::NAME, stall::<rivals::Reviving>),
+    (rivals::Retiring::NAME, stall::<rivals::Retiring>),
 ];
 
 fn main() {
