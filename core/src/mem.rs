@@ -104,6 +104,92 @@ pub enum Site {
     BoardEnd,
     /// `board`: the look at that word.
     BoardLookEnd,
+    /// `ring::spsc`: the producer publishes a line's count.
+    SpscPublish,
+    /// `ring::spsc`: the consumer looks at it.
+    SpscLook,
+    /// `ring::spsc`: the consumer gives places back.
+    SpscFree,
+    /// `ring::spsc`: the producer looks for them.
+    SpscLookFree,
+    /// `ring::spsc`: one end says that it has closed.
+    SpscEnd,
+    /// `ring::spsc`: the other end looks at that.
+    SpscLookEnd,
+    /// `ring::stream`: the writer publishes bytes.
+    StreamPublish,
+    /// `ring::stream`: the reader looks for them.
+    StreamLook,
+    /// `ring::stream`: the reader gives room back.
+    StreamFree,
+    /// `ring::stream`: the writer looks for it.
+    StreamLookFree,
+    /// `ring::stream`: one end says that it has closed.
+    StreamEnd,
+    /// `ring::stream`: the other end looks at that.
+    StreamLookEnd,
+    /// `ring::latest`: the writer publishes a value.
+    LatestPublish,
+    /// `ring::latest`: a reader looks for the newest one.
+    LatestLook,
+    /// `ring::latest`: the writer's fence between publishing one value and overwriting an old one.
+    LatestWriterFence,
+    /// `ring::latest`: the reader's fence between copying a value and looking whether it was still.
+    LatestReaderFence,
+    /// `ring::mpmc`: a message is published.
+    MpmcPublish,
+    /// `ring::mpmc`: a consumer looks at a slot.
+    MpmcPopLoad,
+    /// `ring::mpmc`: a slot is given back.
+    MpmcRelease,
+    /// `ring::mpmc`: a producer looks at a slot.
+    MpmcPushLoad,
+    /// `ring::mpmc`: a dead producer's slot is given back.
+    MpmcSkip,
+    /// `ring::mpmc`: a dead consumer's slot is given back.
+    MpmcTakeOverFree,
+    /// `ring::mpmc`: a hint is read.
+    MpmcHintLoad,
+    /// `ring::mpmc`: a hint is written.
+    MpmcHintStore,
+    /// `claim`: a job is submitted.
+    ClaimSubmit,
+    /// `claim`: a worker looks at a slot.
+    ClaimTakeLoad,
+    /// `claim`: a job is answered.
+    ClaimFinish,
+    /// `claim`: a job is declined.
+    ClaimDecline,
+    /// `claim`: an owner looks at a slot.
+    ClaimCollectLoad,
+    /// `claim`: an owner claims an answer, which may be one that another has died over.
+    ClaimCollect,
+    /// `claim`: a slot is given back.
+    ClaimFree,
+    /// `claim`: a submitter looks at a slot.
+    ClaimSubmitLoad,
+    /// `claim`: a dead worker's job is given up or delivered again.
+    ClaimRedeliver,
+    /// `claim`: a dead submitter's slot is given back.
+    ClaimUnsubmit,
+    /// `claim`: an answer that a dead owner was collecting is handed on.
+    ClaimUncollect,
+    /// `claim`: a hint is read.
+    ClaimHintLoad,
+    /// `claim`: a hint is written.
+    ClaimHintStore,
+    /// `blocks`: who wants a block looks at it.
+    BlockLoanLoad,
+    /// `blocks`: a block is lent.
+    BlockLoan,
+    /// `blocks`: a block is received.
+    BlockTake,
+    /// `blocks`: a block is given back.
+    BlockFree,
+    /// `blocks`: who recovers looks at a block.
+    BlockRecoverLoad,
+    /// `blocks`: a dead holder's block is freed.
+    BlockRecover,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -121,4 +207,106 @@ pub enum Bug {
     BoardNoSecondLook,
     /// A rank publishes without having seen that all readers of the line are done.
     BoardNoCatchUp,
+    /// The producer publishes before it has written.
+    SpscPublishFirst,
+    /// The consumer gives a place back before it has read it.
+    SpscFreeFirst,
+    /// A consumer that finds nothing and then learns that the producer has closed does not look again.
+    SpscNoSecondLook,
+    /// The producer takes one place more than there are.
+    SpscOneTooMany,
+    /// The writer publishes before it has written.
+    StreamPublishFirst,
+    /// A reader that finds nothing and then learns that the writer has closed does not look again.
+    StreamNoSecondLook,
+    /// The writer overwrites the newest value instead of the oldest.
+    LatestSameCell,
+    /// A reader does not look whether its copy was still.
+    LatestNoSecondLook,
+    /// A freed slot keeps its lap.
+    MpmcSameLap,
+    /// The hint is published before the claim, so it may run ahead of the truth.
+    MpmcHintFirst,
+    /// The liveness oracle is not asked: everyone in the way is taken for dead.
+    MpmcAssumeDead,
+    /// Liveness is never asked: nobody is taken for dead.
+    MpmcAssumeAlive,
+    /// A dead reader's slot is freed before its payload is copied out.
+    MpmcFreeThenRead,
+    /// An orphan's slot is read without taking it over first.
+    MpmcNoTakeOver,
+    /// Publishing comes before writing.
+    MpmcPublishFirst,
+    /// A consumer steps over a position whose writer is alive.
+    MpmcStepOver,
+    /// The producer jumps one lap too far when its position is stale.
+    MpmcJumpTooFar,
+    /// A consumer jumps as far as a producer may.
+    MpmcPopJumpTooFar,
+    /// A recoverer keeps the dead owner's name in the slot while it reads.
+    MpmcTakeOverUnderOldName,
+    /// A consumer says "drained" of a closed ring that looks empty without sealing the position.
+    MpmcNoSeal,
+    /// A producer steps over the seal.
+    MpmcPassSeal,
+    /// A consumer says "drained" without looking for what dead readers hold.
+    MpmcForgetReaders,
+    /// A job is published before it is written.
+    ClaimSubmitFirst,
+    /// An answer is committed before it is written.
+    ClaimFinishFirst,
+    /// An answer is committed by a store, over the mark of a submitter that steps over the job.
+    ClaimFinishByStore,
+    /// A slot is given back before the answer is read.
+    ClaimFreeFirst,
+    /// A claim leaves the turn as it was.
+    ClaimSameTurn,
+    /// The hint is published before the claim, so it may run ahead of the truth.
+    ClaimHintFirst,
+    /// The liveness oracle is not asked: everyone in the way is taken for dead.
+    ClaimAssumeDead,
+    /// Liveness is never asked: nobody is taken for dead.
+    ClaimAssumeAlive,
+    /// A submitter steps over a job that waits for its first taking.
+    ClaimStepOverFilled,
+    /// A submitter steps over another that is filling.
+    ClaimStepOverFilling,
+    /// A submitter jumps one lap too far when its position is stale.
+    ClaimJumpTooFar,
+    /// A worker jumps as far as a submitter may.
+    ClaimTakeJumpTooFar,
+    /// A worker that finds nothing new does not look for a job that has come back.
+    ClaimNoSearch,
+    /// That look takes new jobs too.
+    ClaimSearchTakesNew,
+    /// A worker that found nothing once does not look again, whatever is in flight.
+    ClaimAlwaysQuiet,
+    /// A dead worker's job is taken out of the table.
+    ClaimDropJob,
+    /// A death is not counted as an attempt.
+    ClaimUncounted,
+    /// An answer that a dead owner was collecting is taken out of the table.
+    ClaimDropAnswer,
+    /// An answer whose worker has died since is asked for again.
+    ClaimRedoDone,
+    /// A loan leaves the generation as it was.
+    BlockLoanSameGeneration,
+    /// A loan leaves what the last life of the block has left of a flight.
+    BlockKeepsFlight,
+    /// Receiving leaves the generation as it was.
+    BlockSameGeneration,
+    /// The position is noted after the message was published.
+    BlockFlightLate,
+    /// A receiver takes the block after it has given the slot back.
+    BlockTakeLate,
+    /// An orphan's taker does not look whether the block is still the message's.
+    BlockOrphanUnchecked,
+    /// An orphan's taker leaves the flight one generation behind.
+    BlockFlightFallsBehind,
+    /// Recovery frees what is in flight.
+    BlockFreeInFlight,
+    /// Recovery does not ask whether a newcomer has the seat.
+    BlockIgnoreSuccessor,
+    /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
+    BlockRingFirst,
 }

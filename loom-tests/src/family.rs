@@ -31,6 +31,8 @@ struct Killed;
 thread_local!(static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) });
 thread_local!(static YIELDS: Cell<bool> = const { Cell::new(true) });
 loom::thread_local!(static BUDGET: Cell<usize> = Cell::new(usize::MAX));
+// Set between the death of a thread and the end of its unwinding: its destructors must not tidy up.
+loom::thread_local!(static DEAD: Cell<bool> = Cell::new(false));
 
 /// Runs `body` with a mutant switched on.
 pub fn with_mutant<V>(mutant: Option<Mutant>, body: impl FnOnce() -> V) -> V {
@@ -65,6 +67,7 @@ pub fn until<V>(k: usize, body: impl FnOnce() -> V) -> Option<V> {
     BUDGET.with(|b| b.set(k));
     let result = catch_unwind(AssertUnwindSafe(body));
     BUDGET.with(|b| b.set(usize::MAX));
+    DEAD.with(|d| d.set(false));
     match result {
         Ok(v) => Some(v),
         Err(e) if e.is::<Killed>() => None,
@@ -72,15 +75,23 @@ pub fn until<V>(k: usize, body: impl FnOnce() -> V) -> Option<V> {
     }
 }
 
-fn step() {
+/// Whether the operation may happen; kills the thread when its budget is spent.
+fn alive() -> bool {
+    if DEAD.with(Cell::get) {
+        return false;
+    }
     if std::thread::panicking() {
-        return;
+        return true;
     }
     BUDGET.with(|b| match b.get() {
-        0 => resume_unwind(Box::new(Killed)),
+        0 => {
+            DEAD.with(|d| d.set(true));
+            resume_unwind(Box::new(Killed))
+        }
         usize::MAX => (),
         left => b.set(left - 1),
     });
+    true
 }
 
 macro_rules! word {
@@ -90,20 +101,21 @@ macro_rules! word {
                 $name::from(atomic::$word::new(v))
             }
             fn load(&self, o: Ordering) -> $v {
-                step();
-                self.word.load(o)
+                if alive() { self.word.load(o) } else { 0 }
             }
             fn store(&self, v: $v, o: Ordering) {
-                step();
-                self.word.store(v, o)
+                if alive() {
+                    self.word.store(v, o)
+                }
             }
             fn cas(&self, old: $v, new: $v, o: Ordering) -> Result<$v, $v> {
-                step();
+                if !alive() {
+                    return Err(old);
+                }
                 self.word.compare_exchange(old, new, o, Ordering::Relaxed)
             }
             fn fetch_or(&self, v: $v, o: Ordering) -> $v {
-                step();
-                self.word.fetch_or(v, o)
+                if alive() { self.word.fetch_or(v, o) } else { 0 }
             }
         }
     };
@@ -154,11 +166,11 @@ impl<T: Copy> RaceCell<T> for LoomCell<T> {
         LoomCell(loom::cell::UnsafeCell::new(v))
     }
     fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        step();
+        alive();
         self.0.with(f)
     }
     fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        step();
+        alive();
         self.0.with_mut(f)
     }
 }
@@ -170,8 +182,7 @@ impl Mem for Loom {
 
     fn fence(o: Ordering) {
         // A fence cannot be relaxed: the mutant leaves it out.
-        if o != Ordering::Relaxed {
-            step();
+        if o != Ordering::Relaxed && alive() {
             atomic::fence(o);
         }
     }
@@ -190,7 +201,9 @@ impl Mem for Loom {
         0
     }
     fn wait(word: &LoomU32, seen: u32, _nanos: u64) -> Woke {
-        step();
+        if !alive() {
+            return Woke::TimedOut;
+        }
         let mut sleepers = word.queue();
         if word.word.load(Ordering::Relaxed) == seen {
             *sleepers += 1;
@@ -199,7 +212,9 @@ impl Mem for Loom {
         Woke::Look
     }
     fn wake(word: &LoomU32) -> u32 {
-        step();
+        if !alive() {
+            return 0;
+        }
         let mut sleepers = word.queue();
         if Self::broken(Bug::BellWakesOne) {
             word.rung.notify_one();
@@ -211,7 +226,7 @@ impl Mem for Loom {
         std::mem::take(&mut *sleepers)
     }
     fn touch(_bytes: usize) {
-        step();
+        alive();
     }
     fn at(site: Site, o: Ordering) -> Ordering {
         if MUTANT.get() == Some(Mutant::Weak(site)) { Ordering::Relaxed } else { o }

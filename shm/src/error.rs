@@ -3,6 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use sapwood_core::ring::CapacityError;
+
+use crate::layout::kind_name;
+use crate::ring::Figures;
+
 /// Why a segment, a seat or memory in them could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,15 +82,15 @@ pub enum Error {
         expected: u32,
     },
     /// The segment holds something else.
-    #[error("the segment is of kind {found}, not of kind {expected}")]
+    #[error("the segment holds {}, not {}", kind_name(*found), kind_name(*expected))]
     OtherKind {
         /// The segment's.
         found: u32,
         /// The kind that was asked for.
         expected: u32,
     },
-    /// The segment has another number of seats: the ranks disagree about their number.
-    #[error("the segment was made for {found} ranks, this one expects {expected}")]
+    /// The segment has another number of seats: the participants disagree about their number.
+    #[error("the segment was made for {found} participants, this one expects {expected}")]
     OtherSize {
         /// The segment's.
         found: u32,
@@ -102,6 +107,50 @@ pub enum Error {
         /// Ours.
         expected: u64,
     },
+    /// The segment has other lengths than its layout says here.
+    #[error(
+        "the segment has {found:?} bytes (backed, in all), this program expects {expected:?}: build all \
+         participants from one version"
+    )]
+    OtherLengths {
+        /// The segment's: bytes that are backed, and bytes in all.
+        found: (u64, u64),
+        /// Ours.
+        expected: (u64, u64),
+    },
+    /// The segment holds a ring of other values, or of another capacity.
+    #[error("the segment holds a ring of {found}, this program expects one of {expected}")]
+    OtherRing {
+        /// The segment's.
+        found: Figures,
+        /// What was asked for.
+        expected: Figures,
+    },
+    /// No ring has that capacity.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// No ring has that many participants.
+    #[error("a ring has 1 to {most} participants, and {asked} were asked for")]
+    Participants {
+        /// What was asked for.
+        asked: usize,
+        /// The most.
+        most: usize,
+    },
+    /// All seats are taken by living processes.
+    #[error("all {seats} seats are taken")]
+    NoSeat {
+        /// How many there are.
+        seats: usize,
+    },
+    /// An end that was closed stays closed.
+    #[error(
+        "the {end} of this ring has closed it for good; once its other holders are gone, a new one can be made"
+    )]
+    EndClosed {
+        /// Which end.
+        end: &'static str,
+    },
     /// The name is taken by a segment with living holders.
     #[error("the name {name:?} is taken by a segment that processes {holders:?} hold")]
     NameTaken {
@@ -110,8 +159,8 @@ pub enum Error {
         /// Process numbers, as the holders see themselves.
         holders: Vec<u32>,
     },
-    /// A living process sits there: a rank was started twice.
-    #[error("rank {seat} is taken by process {pid}; was it started twice?")]
+    /// A living process sits there: a participant was started twice.
+    #[error("seat {seat} is taken by process {pid}; was it started twice?")]
     SeatTaken {
         /// The seat.
         seat: usize,
@@ -125,12 +174,6 @@ pub enum Error {
         seat: usize,
         /// Who sat there, as it saw itself.
         pid: u32,
-    },
-    /// All seats are taken by living processes.
-    #[error("all {seats} seats of the segment are taken by living processes")]
-    NoSeat {
-        /// How many there are.
-        seats: usize,
     },
     /// Whoever took the seat has died while recovering it, so often that the names of the dead would repeat.
     #[error(
@@ -185,6 +228,19 @@ pub enum Error {
         /// The block.
         block: usize,
     },
+    /// More seats than a segment can have.
+    #[error("a segment can have {limit} seats at most, not {seats}")]
+    TooManySeats {
+        /// What was asked for.
+        seats: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// The segment came in a file that others can still make shorter.
+    #[error(
+        "the segment's file is not sealed: whoever holds it could cut it off, and whoever uses it would get SIGBUS"
+    )]
+    NotSealed,
     /// A message carried no file descriptor, or several.
     #[error("expected a message with one file descriptor, got {got}")]
     NotOneDescriptor {

@@ -13,10 +13,12 @@ mod layout;
 mod limits;
 mod liveness;
 mod lock;
+mod memory;
 mod named;
 mod prices;
 mod processes;
 mod rank;
+pub mod ring;
 mod seat;
 mod segment;
 

@@ -83,6 +83,32 @@ extern "C" fn in_child() {
     }
 }
 
+fn watch_forks() {
+    HANDLER.call_once(|| {
+        // SAFETY: the handler is async-signal-safe (see the top). Failing means no memory for its registration.
+        let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        assert_eq!(failed, 0, "pthread_atfork: no memory");
+    });
+}
+
+/// The process that made something, as against its forked children.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maker(u32);
+
+impl Maker {
+    /// This process.
+    pub(crate) fn this() -> Maker {
+        watch_forks();
+        Maker(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether this process is the one.
+    #[inline(always)]
+    pub(crate) fn is_this(self) -> bool {
+        self.0 == FORKS.load(Ordering::Relaxed)
+    }
+}
+
 /// A seat in a segment, held until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Seat {
@@ -155,7 +181,7 @@ impl Segment {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SeatTaken`] by a living process (this one too), [`Error::NoSuchSeat`] (the first 1023 have names),
+    /// [`Error::SeatTaken`] by a living process (this one too), [`Error::NoSuchSeat`] (the first 1022 have names),
     /// [`Error::SeatSpoilt`], [`Error::Retired`], and what `recover` returns.
     pub fn take_seat_again(
         &self,
@@ -293,11 +319,7 @@ impl Seat {
     /// A description of the segment's file that has no lock yet. In the table before it has: a child that is forked
     /// meanwhile gives its copy up.
     fn standing(segment: &Segment) -> Result<Seat, Error> {
-        HANDLER.call_once(|| {
-            // SAFETY: the handler is async-signal-safe (see the top). Failing means no memory for its registration.
-            let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-            assert_eq!(failed, 0, "pthread_atfork: no memory");
-        });
+        watch_forks();
         let (forks, file) = (FORKS.load(Ordering::Relaxed), reopen(segment.file())?);
         let name = file.as_raw_fd() + 1;
         let free = |l: &AtomicI32| l.compare_exchange(0, name, Ordering::Relaxed, Ordering::Relaxed).is_ok();

@@ -44,13 +44,14 @@ fn another_kind_size_or_layout_is_refused() {
     assert!(matches!(said, Error::OtherKind { found: 900, expected: 901 }), "{said}");
     let said = refused(&folder, &spec(3));
     assert!(matches!(said, Error::OtherSize { found: 2, expected: 3 }), "{said}");
-    for other in [
-        Spec { fingerprint: 1, ..spec(2) },
-        Spec { body: 8192, ..spec(2) },
-        Spec { reserve: 4096, ..spec(2) },
-    ] {
+    let said = refused(&folder, &Spec { fingerprint: 1, ..spec(2) });
+    assert!(matches!(said, Error::OtherLayout { found: 0xfeed, expected: 1 }), "{said}");
+    for other in [Spec { body: 8192, ..spec(2) }, Spec { reserve: 4096, ..spec(2) }] {
         let said = refused(&folder, &other);
-        assert!(matches!(said, Error::OtherLayout { found, expected } if found != expected), "{said}");
+        assert!(
+            matches!(said, Error::OtherLengths { found, expected } if found.1 + 4096 == expected.1),
+            "{said}"
+        );
     }
     let (_segment, _seat) =
         Segment::enter_named_in(&folder.0, "x", &spec(2), 0, PATIENCE).expect("the right spec is let in");
@@ -88,8 +89,34 @@ fn wild_numbers_in_the_header_are_refused() {
     {
         let (folder, _held) = spoilt(&format!("wild{i}"), offset, &bytes);
         let said = refused(&folder, &spec(2));
-        assert!(matches!(said, Error::OtherLayout { .. } | Error::OtherSize { .. }), "{i}: {said}");
+        assert!(matches!(said, Error::OtherLengths { .. } | Error::OtherSize { .. }), "{i}: {said}");
     }
+}
+
+/// Whoever opens a name looks at all seats: a number from a file must not decide how long that takes, nor is a file
+/// that claims more than a segment can have somebody's whose death would free the name.
+#[test]
+fn more_seats_than_there_can_be_are_not_even_looked_at() {
+    let said = Segment::create(&spec(4097)).map(|_| ()).expect_err("nobody has as many");
+    assert!(matches!(said, Error::TooManySeats { seats: 4097, limit: 4096 }), "{said}");
+    let said = Segment::create(&spec((1 << 32) + 2)).map(|_| ()).expect_err("it would be taken for 2");
+    assert!(matches!(said, Error::TooManySeats { .. }), "{said}");
+    // The header of 4097 seats, right in itself, and a first seat whose holder is dead.
+    let (folder, held) = spoilt("seats", 24, &4097_u32.to_le_bytes());
+    drop(held);
+    let prefix = 4096 + 65 * 4096 + 4096_u64;
+    let path = file_of(&folder.0, "x");
+    let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+    let spoil = |at, bytes: &[u8]| file.write_all_at(bytes, at).expect("it can be written");
+    spoil(32, &prefix.to_le_bytes());
+    spoil(40, &prefix.to_le_bytes());
+    spoil(4096, &1_u32.to_le_bytes());
+    file.set_len(prefix).expect("it can be longer");
+    let said = refused(&folder, &spec(2));
+    assert!(matches!(said, Error::OtherSize { found: 4097, expected: 2 }), "{said}");
+    let said =
+        Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ()).expect_err("the name is taken");
+    assert!(matches!(&said, Error::NameTaken { holders, .. } if holders.is_empty()), "{said}");
 }
 
 #[test]

@@ -3,7 +3,11 @@
 pub mod barrier;
 pub mod board;
 pub mod doorbell;
+pub mod latest;
 pub mod member;
+pub mod mpmc;
+pub mod spsc;
+pub mod stream;
 
 /// The bound on preemptions: `None` is none.
 pub type Bound = Option<usize>;
