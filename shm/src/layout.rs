@@ -17,6 +17,7 @@
 //! checked against what this program computes itself, and never read again.
 
 use sapwood_core::mem::{Mem, Real};
+use sapwood_core::owner::Owner;
 
 type U32 = <Real as Mem>::U32;
 type U64 = <Real as Mem>::U64;
@@ -44,7 +45,7 @@ pub(crate) fn seat_lock(seat: usize, epoch: u32) -> i64 {
 }
 
 /// Seats whose holders can own words of objects: an owner is a seat and an epoch in 20 bits, and 0 is nobody.
-pub(crate) const OWNERS: usize = 1023;
+pub(crate) const OWNERS: usize = Owner::SEATS as usize;
 /// The bits of an epoch that an owner's name holds.
 pub(crate) const OWNER_EPOCH: u32 = 1023;
 

@@ -103,7 +103,9 @@ fn more_seats_than_there_can_be_are_not_even_looked_at() {
     let said = Segment::create(&spec((1 << 32) + 2)).map(|_| ()).expect_err("it would be taken for 2");
     assert!(matches!(said, Error::TooManySeats { .. }), "{said}");
     // The header of 4097 seats, right in itself, and a first seat whose holder is dead.
-    let (prefix, folder) = (4096 + 65 * 4096 + 4096_u64, spoilt("seats", 24, &4097_u32.to_le_bytes()));
+    let (folder, held) = spoilt("seats", 24, &4097_u32.to_le_bytes());
+    drop(held);
+    let prefix = 4096 + 65 * 4096 + 4096_u64;
     let path = file_of(&folder.0, "x");
     let file = OpenOptions::new().write(true).open(&path).expect("it is there");
     let spoil = |at, bytes: &[u8]| file.write_all_at(bytes, at).expect("it can be written");
@@ -113,7 +115,8 @@ fn more_seats_than_there_can_be_are_not_even_looked_at() {
     file.set_len(prefix).expect("it can be longer");
     let said = refused(&folder, &spec(2));
     assert!(matches!(said, Error::OtherSize { found: 4097, expected: 2 }), "{said}");
-    let said = Segment::create_named_in(&folder.0, "x", &spec(2)).map(|_| ()).expect_err("the name is taken");
+    let said =
+        Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ()).expect_err("the name is taken");
     assert!(matches!(&said, Error::NameTaken { holders, .. } if holders.is_empty()), "{said}");
 }
 

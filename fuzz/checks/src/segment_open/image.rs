@@ -5,7 +5,7 @@ use sapwood_shm::{Error, Life, Spec};
 
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Seats that a segment can have.
 pub(crate) const MOST_SEATS: u32 = 4096;
 
@@ -55,7 +55,7 @@ impl Verdict {
             (Verdict::OtherVersion(version), Error::OtherVersion { found, .. }) => found == version,
             (Verdict::OtherKind(kind), Error::OtherKind { found, .. }) => found == kind,
             (Verdict::OtherSize(seats), Error::OtherSize { found, .. }) => found == seats,
-            (Verdict::OtherLayout, Error::OtherLayout { .. }) => true,
+            (Verdict::OtherLayout, Error::OtherLayout { .. } | Error::OtherLengths { .. }) => true,
             _ => false,
         }
     }
@@ -114,6 +114,11 @@ impl Image {
     pub(crate) fn seat(&self, seat: usize, field: usize) -> u64 {
         let (at, width) = SEAT[field];
         self.get(PAGE as usize + 64 * seat + at, width)
+    }
+
+    /// The epoch that somebody says he has proved the death of.
+    fn buried(&self, seat: usize) -> u64 {
+        self.get(PAGE as usize + 64 * seat + 28, 4)
     }
 
     pub(crate) fn nonce(&self) -> u64 {
@@ -175,10 +180,17 @@ impl Image {
     pub(crate) fn life(&self, seat: usize, locked: bool, me: &Me) -> Option<Life> {
         const PID_MAX: u64 = 1 << 22; // include/linux/threads.h: no process has a larger number
         let [epoch, pid, start, namespace, never] = [0, 1, 2, 3, 4].map(|field| self.seat(seat, field));
-        if !locked {
-            return Some(if epoch != 0 || never != 0 { Life::Dead } else { Life::Absent });
+        if epoch == 0 {
+            return Some(match (locked, never) {
+                (true, _) => Life::Alive, // it is being taken
+                (false, 0) => Life::Absent,
+                (false, _) => Life::Dead,
+            });
         }
-        if epoch == 0 || pid == 0 || start == 0 || namespace != me.namespace {
+        if !locked || self.buried(seat) == epoch {
+            return Some(Life::Dead);
+        }
+        if pid == 0 || start == 0 || namespace != me.namespace {
             return Some(Life::Alive);
         }
         match pid {

@@ -77,7 +77,7 @@ fn run(plan: &Plan) -> Expect {
 fn by_descriptor(plan: &Plan, folder: &Folder) -> io::Result<Expect> {
     let fd = plan.descriptor(&folder.0)?;
     let file = plan.thing != Thing::Stranger;
-    let _locks = if file { Some(plan.locks.take(&fd)?) } else { None };
+    let _locks = if file { Some(plan.locks.take(&fd, &plan.image)?) } else { None };
     let (ours, expect) = (fd.try_clone()?, expect_of_descriptor(plan));
     let opened = match plan.way {
         Way::Receive => receive(fd, plan),
@@ -130,7 +130,7 @@ fn expect_of_descriptor(plan: &Plan) -> Expect {
 fn by_name(plan: &Plan, folder: &Folder) -> io::Result<Expect> {
     let path = folder.0.join(format!("sapwood-{}-{NAME}", nix::unistd::geteuid()));
     let file = plan.named(&path)?;
-    let _locks = file.as_ref().map(|f| plan.locks.take(f)).transpose()?;
+    let _locks = file.as_ref().map(|f| plan.locks.take(f, &plan.image)).transpose()?;
     let expect = expect_of_name(plan);
     let deadline = patience(matches!(expect, Expect::Unsettled | Expect::Anything));
     match plan.way {
@@ -144,13 +144,16 @@ fn by_name(plan: &Plan, folder: &Folder) -> io::Result<Expect> {
                     (Life::Alive, plan.me.pid)
                 );
                 inspect(plan, &segment, matches!(expect, Expect::Same), Some(plan.seat));
-                segment.unlink().expect("the name is ours, or another's");
+                // It would wait for whoever holds the lock of the name.
+                if !(plan.locks.name() && segment.nonce() == plan.image.nonce()) {
+                    segment.unlink().expect("the name is ours, or another's");
+                }
             }
         }
         _ => {
-            let opened = Segment::create_named_in(&folder.0, NAME, &plan.asked);
-            judge(plan, &expect, &opened.as_ref());
-            if let Ok(segment) = opened {
+            let opened = Segment::create_named_in(&folder.0, NAME, &plan.asked, plan.seat);
+            judge(plan, &expect, &opened.as_ref().map(|(segment, _)| segment));
+            if let Ok((segment, _seat)) = opened {
                 inspect(plan, &segment, false, None);
                 segment.unlink().expect("the name is ours");
                 assert!(!path.exists(), "the name of a segment that was just made goes with it");
@@ -162,6 +165,10 @@ fn by_name(plan: &Plan, folder: &Folder) -> io::Result<Expect> {
 
 fn expect_of_name(plan: &Plan) -> Expect {
     let (image, locks) = (&plan.image, plan.locks);
+    // It sits down before it looks at the name.
+    if plan.way == Way::Create && plan.seat >= plan.asked.seats {
+        return Expect::NoSuchSeat;
+    }
     match plan.thing {
         Thing::Proper => {}
         Thing::Loose | Thing::Fixed | Thing::Other => return Expect::Untrusted,
@@ -189,9 +196,13 @@ fn expect_of_name(plan: &Plan) -> Expect {
     }
     match image.verdict(&plan.asked) {
         Verdict::Good if plan.seat >= plan.asked.seats => Expect::NoSuchSeat,
-        Verdict::Good if locks.seat(plan.seat) => Expect::SeatTaken,
-        Verdict::Good if image.seat(plan.seat, 0) != 0 => Expect::SeatDead,
-        Verdict::Good => Expect::Same,
+        Verdict::Good if image.seat(plan.seat, 0) == 0 && locks.seat(plan.seat) => Expect::SeatTaken,
+        Verdict::Good if image.seat(plan.seat, 0) == 0 => Expect::Same,
+        Verdict::Good => match image.life(plan.seat, locks.seat(plan.seat), &plan.me) {
+            Some(Life::Dead) => Expect::SeatDead,
+            Some(_) => Expect::SeatTaken,
+            None => Expect::Anything,
+        },
         other => Expect::Refused(other),
     }
 }
@@ -201,7 +212,8 @@ fn patience(held_up: bool) -> Duration {
 }
 
 fn judge(plan: &Plan, expect: &Expect, opened: &Result<&Segment, &Error>) {
-    let pid = || plan.image.seat(plan.seat, 1) as u32;
+    // Of whoever has just come nothing is known yet.
+    let pid = || if plan.image.seat(plan.seat, 0) == 0 { 0 } else { plan.image.seat(plan.seat, 1) as u32 };
     let agrees = match (expect, opened) {
         (Expect::Same, Ok(segment)) => segment.nonce() == plan.image.nonce(),
         (Expect::Fresh, Ok(segment)) => segment.nonce() != plan.image.nonce(),
@@ -243,7 +255,10 @@ fn inspect(plan: &Plan, segment: &Segment, same: bool, taken: Option<usize>) {
         assert_eq!(u64::from(segment.seat_pid(seat)), plan.image.seat(seat, 1));
         match segment.take_seat(seat) {
             Err(Error::SeatTaken { .. }) => assert!(locked, "nobody sits on {seat}: {plan:?}"),
-            Err(Error::SeatDead { .. }) => assert!(!locked && plan.image.seat(seat, 0) != 0, "{plan:?}"),
+            Err(Error::SeatDead { .. }) => {
+                assert!(life == Life::Dead && plan.image.seat(seat, 0) != 0, "{plan:?}");
+            }
+            Err(Error::Retired) => assert!(plan.image.retired() && plan.way != Way::Enter, "{plan:?}"),
             Err(e) => panic!("seat {seat}: {e}, {plan:?}"),
             Ok(_seat) => {
                 assert!(!locked && plan.image.seat(seat, 0) == 0, "seat {seat} was not free: {plan:?}");

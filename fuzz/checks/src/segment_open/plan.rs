@@ -68,11 +68,13 @@ impl Locks {
     }
 
     /// Takes them for a description of its own, which is returned.
-    pub(crate) fn take(self, file: &impl AsFd) -> io::Result<File> {
+    pub(crate) fn take(self, file: &impl AsFd, image: &Image) -> io::Result<File> {
         let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
         let own = OpenOptions::new().read(true).write(true).open(path)?;
         // As `shm/src/layout.rs` has them.
-        let seats = (0..SEATS).filter(|s| self.seat(*s)).map(|s| (1 << 60) + s as i64);
+        // A seat's byte is that of its epoch; of one that nobody has taken, the first one's.
+        let byte = |s: usize| (1 << 60) + ((s as i64) << 28) + (image.seat(s, 0).max(1) % (1 << 28)) as i64;
+        let seats = (0..SEATS).filter(|s| self.seat(*s)).map(byte);
         let others = [(self.building(), 1 << 61), (self.name(), (1 << 61) + 1)];
         for at in seats.chain(others.into_iter().filter(|(held, _)| *held).map(|(_, at)| at)) {
             let lock =

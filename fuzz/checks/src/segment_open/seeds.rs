@@ -71,7 +71,7 @@ pub(crate) fn seeds() -> Vec<Named> {
             add(format!("{name}_length{length:x}"), Start { length, ..Start::new(way) }.with(&[]));
         }
         add(format!("{name}_held_up"), Start { locks: 0x30, ..Start::new(way) }.with(&[SEAT_0[0], ONE]));
-        add(format!("{name}_raw"), [&[way, 0, 2, 2, 0, 0, 0, 0][..], b"sapwood\0\x01"].concat());
+        add(format!("{name}_raw"), [&[way, 0, 2, 2, 0, 0, 0, 0][..], b"sapwood\0\x02"].concat());
     }
     for (name, way) in &WAYS[1..3] {
         let alive = [SEAT_0[0], ONE, SEAT_0[1], PID, SEAT_0[2], START, SEAT_0[3], NAMESPACE];
