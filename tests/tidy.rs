@@ -26,6 +26,7 @@ const UNSAFE: &[&str] = &[
     "core/src/ring/stream.rs",
     "core/src/tensors.rs",
     "core/src/testing/heap.rs",
+    "core/src/testing/hostile.rs",
     "core/src/testing/rings.rs",
     "loom-tests/src/guarded.rs",
     "shm/src/arena.rs",

@@ -192,6 +192,11 @@ impl Position {
         (self.0 & ((1 << VALUES) - 1)) as usize
     }
 
+    /// A free word names a place of its line; a bad one may say what no consumer ever wrote.
+    fn within(self, per_line: usize) -> Position {
+        Position::new(self.line(), self.values().min(per_line - 1))
+    }
+
     /// Values from here to `to`; a large number if `to` is before.
     fn distance(self, to: Position, per_line: usize) -> u64 {
         let lines = to.line().wrapping_sub(self.line()) & LINES;
@@ -258,7 +263,8 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     /// Nobody else is this ring's producer, and everything that a former one did happened before.
     pub unsafe fn attach(region: R) -> Self {
         let per_line = Shape::per_line::<T>();
-        let head = Position(region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire)));
+        let word = region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
+        let head = Position(word).within(per_line);
         // The newest line that holds values which have not been given back, if there is one.
         let counts = (0..region.shape().lines as u64).filter_map(|i| {
             let line = head.line().wrapping_add(i) & LINES;
@@ -385,8 +391,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     /// Nobody else is this ring's consumer, and everything that a former one did happened before.
     pub unsafe fn attach(region: R) -> Self {
         let word = region.ends().free.load(Ordering::Relaxed);
-        // A bad word may say what no consumer ever wrote.
-        let head = Position::new(word >> VALUES, Position(word).values().min(Shape::per_line::<T>() - 1));
+        let head = Position(word).within(Shape::per_line::<T>());
         Consumer { region, head, ready: 0, _values: PhantomData }
     }
 

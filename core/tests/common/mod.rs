@@ -58,3 +58,21 @@ pub fn over<M: Mem, V: Send>(
         threads.into_iter().map(|t| t.join().expect("a rank panicked")).collect()
     })
 }
+
+/// Runs `f` for so many seeds, a hundred times as many in the long form, and names the seed of a panic.
+pub fn seeds(short: u64, mut f: impl FnMut(u64)) {
+    struct Naming(u64);
+    impl Drop for Naming {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("this was seed {}", self.0);
+            }
+        }
+    }
+    let all = if std::env::var_os("SAPWOOD_FULL").is_some() { 100 * short } else { short };
+    for seed in 0..all {
+        let naming = Naming(seed);
+        f(seed);
+        drop(naming);
+    }
+}
