@@ -29,6 +29,7 @@ const UNSAFE: &[&str] = &[
     "core/src/testing/hostile.rs",
     "core/src/testing/rings.rs",
     "loom-tests/src/guarded.rs",
+    "shm/src/alloc.rs",
     "shm/src/arena.rs",
     "shm/src/fd_pass.rs",
     "shm/src/group.rs",

@@ -217,7 +217,7 @@ fn latest_of<T: Shareable + FromZeros>(seed: u64, answers: &mut Answers) {
             1 | 2 => with(&mut bad, words + 2, || w.publish(&T::new_zeroed())),
             3 | 4 => match with(&mut bad, 64 * (words + 3), || r.read()) {
                 Ok(_) => answers.note("read"),
-                Err(latest::ReadError::Overtaken { turns }) if turns == 64 => answers.note("overtaken"),
+                Err(latest::ReadError::Overtaken { turns: 64 }) => answers.note("overtaken"),
                 Err(e) => panic!("no other answer: {e}"),
             },
             _ => {

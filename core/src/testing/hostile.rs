@@ -96,7 +96,10 @@ impl State {
         self.used += 1;
         if self.left == 0 {
             self.left = u64::MAX; // destructors may still run
-            panic!("an operation made more than {} shared operations: that is beyond its bound", self.used - 1);
+            panic!(
+                "an operation made more than {} shared operations: that is beyond its bound",
+                self.used - 1
+            );
         }
         self.left -= 1;
     }
@@ -286,7 +289,9 @@ impl Adversary {
 
 impl fmt::Debug for Adversary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Adversary").field("manner", &self.0.as_ref().map(|s| s.manner)).finish_non_exhaustive()
+        f.debug_struct("Adversary")
+            .field("manner", &self.0.as_ref().map(|s| s.manner))
+            .finish_non_exhaustive()
     }
 }
 
