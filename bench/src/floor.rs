@@ -10,7 +10,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
-use sapwood_shm::{Rank, Rendezvous, Seat, Segment, Spec};
+use sapwood_shm::{Seat, Segment, Spec};
+
+use crate::ring::meeting;
 
 type U64 = <Real as Mem>::U64;
 
@@ -40,12 +42,9 @@ impl Floor {
         if ranks != 2 {
             return Err("the floor is written for two ranks".into());
         }
-        let Rendezvous::Name(name) = Rank::from_env()?.ok_or("no SAPWOOD_RANK")?.rendezvous()? else {
-            return Err("the floor meets under a name".into());
-        };
         let body = FLAGS + 2 * (BOUNCE + MOST);
         let spec = Spec { kind: 0xF100, fingerprint: 1, seats: 2, body: body as u64, reserve: 0 };
-        let (segment, seat) = Segment::enter_named(&name, &spec, rank, Duration::from_secs(20))?;
+        let (segment, seat) = Segment::enter_named(&meeting()?, &spec, rank, Duration::from_secs(20))?;
         let mut floor =
             Floor { segment, _seat: seat, rank, private: vec![0.0; MOST / 4], count: 0, chunks: 0 };
         floor.barrier();

@@ -14,7 +14,7 @@ const MALLOC: &[(&str, &str)] = &[
 const DYNAMIC: [&str; 3] = ["--mca", "coll_tuned_use_dynamic_rules", "1"];
 const YIELDING: [&str; 3] = ["--mca", "mpi_yield_when_idle", "1"];
 /// Where bench/peers.sh puts the drivers.
-const DRIVERS: &str = "target/peers";
+pub(crate) const DRIVERS: &str = "target/peers";
 
 /// An MPI library: the name of its driver, names its launcher may have, and what stands before the version that it
 /// prints.

@@ -7,6 +7,7 @@ use sapwood_shm::Rank;
 use sapwood_tree::{Op, Tensor, Tree};
 
 use crate::floor::{Floor, MOST};
+use crate::flow::Said;
 
 /// Up to so many bytes the rewriting is inside the timed loop, and taken off.
 const SHORT: usize = 4096;
@@ -102,7 +103,7 @@ pub(crate) fn measure(
     bench: &str,
     bytes: usize,
     iterations: u64,
-) -> Result<(f64, u64), Box<dyn Error>> {
+) -> Result<Said, Box<dyn Error>> {
     let (n, rank) = (bytes / 4, t.rank());
     for round in 0..iterations / 10 + 2 {
         fill(t.payload(bench, n), rank, round);
@@ -137,7 +138,7 @@ pub(crate) fn measure(
     t.operation(bench, n)?;
     let sum = checksum(t.payload(bench, n).iter().copied());
     t.barrier()?;
-    Ok((spent / iterations as f64, sum))
+    Ok(Said { nanos: spent / iterations as f64, sum, span: (0, 0) })
 }
 
 #[cfg(test)]

@@ -7,12 +7,15 @@
 extern crate std;
 
 pub mod barrier;
+pub mod blocks;
 pub mod board;
 pub mod call;
+pub mod claim;
 mod collective;
 pub mod doorbell;
 pub mod dtype;
 pub mod layout;
+pub mod link;
 pub mod mem;
 pub mod member;
 pub mod owner;
@@ -24,4 +27,6 @@ pub mod sizes;
 mod tensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod view;
 pub mod wait;
+pub mod wire;

@@ -152,10 +152,42 @@ pub enum Site {
     MpmcHintLoad,
     /// `ring::mpmc`: a hint is written.
     MpmcHintStore,
-    /// `ring::mpmc`: the ring is closed.
-    MpmcClose,
-    /// `ring::mpmc`: the look whether it is.
-    MpmcLookClosed,
+    /// `claim`: a job is submitted.
+    ClaimSubmit,
+    /// `claim`: a worker looks at a slot.
+    ClaimTakeLoad,
+    /// `claim`: a job is answered.
+    ClaimFinish,
+    /// `claim`: a job is declined.
+    ClaimDecline,
+    /// `claim`: an owner claims an answer.
+    ClaimCollect,
+    /// `claim`: a slot is given back.
+    ClaimFree,
+    /// `claim`: a submitter looks at a slot.
+    ClaimSubmitLoad,
+    /// `claim`: a dead worker's job is given up or delivered again.
+    ClaimRedeliver,
+    /// `claim`: a dead submitter's slot is given back.
+    ClaimUnsubmit,
+    /// `claim`: an answer that a dead owner was collecting is handed on.
+    ClaimUncollect,
+    /// `claim`: a hint is read.
+    ClaimHintLoad,
+    /// `claim`: a hint is written.
+    ClaimHintStore,
+    /// `blocks`: who wants a block looks at it.
+    BlockLoanLoad,
+    /// `blocks`: a block is lent.
+    BlockLoan,
+    /// `blocks`: a block is received.
+    BlockTake,
+    /// `blocks`: a block is given back.
+    BlockFree,
+    /// `blocks`: who recovers looks at a block.
+    BlockRecoverLoad,
+    /// `blocks`: a dead holder's block is freed.
+    BlockRecover,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -213,4 +245,66 @@ pub enum Bug {
     MpmcTakeOverUnderOldName,
     /// A consumer says "drained" of a closed ring that looks empty without sealing the position.
     MpmcNoSeal,
+    /// A producer steps over the seal.
+    MpmcPassSeal,
+    /// A consumer says "drained" without looking for what dead readers hold.
+    MpmcForgetReaders,
+    /// A job is published before it is written.
+    ClaimSubmitFirst,
+    /// An answer is committed before it is written.
+    ClaimFinishFirst,
+    /// An answer is committed by a store, over the mark of a submitter that steps over the job.
+    ClaimFinishByStore,
+    /// A slot is given back before the answer is read.
+    ClaimFreeFirst,
+    /// A claim leaves the turn as it was.
+    ClaimSameTurn,
+    /// The hint is published before the claim, so it may run ahead of the truth.
+    ClaimHintFirst,
+    /// The liveness oracle is not asked: everyone in the way is taken for dead.
+    ClaimAssumeDead,
+    /// Liveness is never asked: nobody is taken for dead.
+    ClaimAssumeAlive,
+    /// A submitter steps over a job that waits for its first taking.
+    ClaimStepOverFilled,
+    /// A submitter steps over another that is filling.
+    ClaimStepOverFilling,
+    /// A submitter jumps one lap too far when its position is stale.
+    ClaimJumpTooFar,
+    /// A worker jumps as far as a submitter may.
+    ClaimTakeJumpTooFar,
+    /// A worker that finds nothing new does not look for a job that has come back.
+    ClaimNoSearch,
+    /// That look takes new jobs too.
+    ClaimSearchTakesNew,
+    /// A worker that found nothing once does not look again, whatever is in flight.
+    ClaimAlwaysQuiet,
+    /// A dead worker's job is taken out of the table.
+    ClaimDropJob,
+    /// A death is not counted as an attempt.
+    ClaimUncounted,
+    /// An answer that a dead owner was collecting is taken out of the table.
+    ClaimDropAnswer,
+    /// An answer whose worker has died since is asked for again.
+    ClaimRedoDone,
+    /// A loan leaves the generation as it was.
+    BlockLoanSameGeneration,
+    /// A loan leaves what the last life of the block has left of a flight.
+    BlockKeepsFlight,
+    /// Receiving leaves the generation as it was.
+    BlockSameGeneration,
+    /// The position is noted after the message was published.
+    BlockFlightLate,
+    /// A receiver takes the block after it has given the slot back.
+    BlockTakeLate,
+    /// An orphan's taker does not look whether the block is still the message's.
+    BlockOrphanUnchecked,
+    /// An orphan's taker leaves the flight one generation behind.
+    BlockFlightFallsBehind,
+    /// Recovery frees what is in flight.
+    BlockFreeInFlight,
+    /// Recovery does not ask whether a newcomer has the seat.
+    BlockIgnoreSuccessor,
+    /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
+    BlockRingFirst,
 }

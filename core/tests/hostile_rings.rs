@@ -84,7 +84,6 @@ fn spsc_of<T: Shareable + FromZeros + Debug>(seed: u64, answers: &mut Answers) {
     let value = T::new_zeroed();
     for _ in 0..12 {
         let k = bad.below(2 * capacity + 2);
-        let lines = k / shape.per_line + 2;
         match bad.below(12) {
             0 => p = with(&mut bad, 1 + shape.lines, producer),
             1 => c = with(&mut bad, 1, consumer),
@@ -92,8 +91,9 @@ fn spsc_of<T: Shareable + FromZeros + Debug>(seed: u64, answers: &mut Answers) {
             2 | 3 => answers.push(with(&mut bad, 4, || p.try_push(value)).map(|()| true)),
             4 => {
                 let values = vec![value; k];
-                let r = with(&mut bad, 2 + k + lines, || p.push_slice(&values));
-                assert!(r.is_err() || r.is_ok_and(|n| n <= k && n <= capacity), "{r:?} of {k}");
+                // At worst a look, a value and its count for each.
+                let r = with(&mut bad, 2 + 3 * k, || p.push_slice(&values));
+                assert!(r.is_err() || r.is_ok_and(|n| n <= k), "{r:?} of {k}");
                 answers.push(r.map(|n| n > 0));
             }
             // A look, is it closed, a second look; the value, its place given back.
@@ -110,6 +110,7 @@ fn spsc_of<T: Shareable + FromZeros + Debug>(seed: u64, answers: &mut Answers) {
                 assert!(len <= capacity);
                 with(&mut bad, 1, || p.is_empty());
                 with(&mut bad, 1, || c.has_next());
+                with(&mut bad, 1, || p.has_room());
             }
             10 if k == 0 => with(&mut bad, 1, || p.close()),
             11 if k == 0 => with(&mut bad, 1, || c.close()),

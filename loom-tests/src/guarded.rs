@@ -79,3 +79,42 @@ pub fn word(place: &Place<Loom>, n: u64) -> u64 {
     assert_eq!(payload, [count; INLINE / 8], "a torn line");
     count
 }
+
+/// Handles of jobs.
+pub mod jobs {
+    use sapwood_core::claim::{Attempts, Jobs};
+    use sapwood_core::owner::Owner;
+    use sapwood_core::testing::Table;
+
+    use crate::family::Loom;
+
+    /// A participant.
+    pub type Handle = Jobs<Loom, u64, u64, Table<Loom, u64, u64>>;
+
+    /// Takes part as `me`. A model that uses one name twice at a time makes a race, which loom reports.
+    pub fn attach(table: &Table<Loom, u64, u64>, me: Owner, attempts: Attempts) -> Handle {
+        // SAFETY: the contract is against races on job and answer, which loom notices before it lends their addresses.
+        unsafe { Jobs::attach(table.clone(), me, attempts) }
+    }
+}
+
+/// Handles of blocks.
+pub mod arena {
+    use sapwood_core::blocks::{Blocks, Raw};
+    use sapwood_core::owner::Owner;
+    use sapwood_core::ring::mpmc;
+    use sapwood_core::testing::{Mpmc, Yard};
+
+    use crate::family::Loom;
+
+    /// A participant.
+    pub type Handle = Blocks<Loom, Yard<Loom>, Mpmc<Loom, Raw>>;
+
+    /// Takes part as `me`. A model that uses one name twice at a time makes a race, which loom reports.
+    pub fn attach(yard: &Yard<Loom>, ring: &Mpmc<Loom, Raw>, me: Owner) -> Handle {
+        // SAFETY: the contract is against races on descriptors and bytes, which loom notices before it lends their
+        // addresses.
+        let handle = unsafe { Blocks::attach(yard.clone(), mpmc::Handle::attach(ring.clone(), me)) };
+        handle.expect("a seat that can hold blocks")
+    }
+}

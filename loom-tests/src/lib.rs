@@ -12,6 +12,7 @@
 //! small models without one.
 #![deny(unsafe_code)]
 
+pub mod attached;
 pub mod family;
 pub mod guarded;
 pub mod models;

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sapwood_core::mem::{Bug, Site};
+use sapwood_core::testing::explore::with_bug;
 use sapwood_loom_tests::family::{Mutant, with_mutant};
-use sapwood_loom_tests::models::{Model, barrier, board, doorbell, member};
+use sapwood_loom_tests::models::{Model, barrier, board, doorbell, latest, member, mpmc, spsc, stream};
 
 /// All mutants, with the models to try in order.
 fn mutants() -> Vec<(Mutant, Vec<Model>)> {
@@ -20,7 +21,11 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             StreamPublish | StreamLook | StreamFree | StreamLookFree | StreamEnd | StreamLookEnd => (),
             LatestPublish | LatestLook | LatestWriterFence | LatestReaderFence => (),
             MpmcPublish | MpmcPopLoad | MpmcRelease | MpmcPushLoad | MpmcSkip | MpmcTakeOverFree => (),
-            MpmcHintLoad | MpmcHintStore | MpmcClose | MpmcLookClosed => (),
+            MpmcHintLoad | MpmcHintStore => (),
+            ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollect => (),
+            ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
+            ClaimHintLoad | ClaimHintStore => (),
+            BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -29,7 +34,15 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             StreamPublishFirst | StreamNoSecondLook | LatestSameCell | LatestNoSecondLook => (),
             MpmcSameLap | MpmcHintFirst | MpmcAssumeDead | MpmcAssumeAlive | MpmcFreeThenRead => (),
             MpmcNoTakeOver | MpmcPublishFirst | MpmcStepOver | MpmcJumpTooFar | MpmcPopJumpTooFar => (),
-            MpmcTakeOverUnderOldName | MpmcNoSeal => (),
+            MpmcTakeOverUnderOldName | MpmcNoSeal | MpmcPassSeal | MpmcForgetReaders => (),
+            ClaimSubmitFirst | ClaimFinishFirst | ClaimFinishByStore | ClaimFreeFirst | ClaimSameTurn => (),
+            ClaimHintFirst | ClaimAssumeDead | ClaimAssumeAlive | ClaimStepOverFilled => (),
+            ClaimStepOverFilling | ClaimJumpTooFar | ClaimTakeJumpTooFar | ClaimNoSearch => (),
+            ClaimSearchTakesNew | ClaimAlwaysQuiet | ClaimDropJob | ClaimUncounted | ClaimDropAnswer => (),
+            ClaimRedoDone => (),
+            BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
+            BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
+            BlockIgnoreSuccessor | BlockRingFirst => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];
@@ -47,7 +60,80 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
     let bells = [&bell[..], &bell_bugs].concat();
     let boards = [&boards[..], &ends, &board_bugs].concat();
     let all = [with(&bells, doorbell::all), with(&barriers, barrier::all), with(&boards, board::all)];
-    all.into_iter().flatten().collect()
+    all.into_iter().flatten().chain(rings()).collect()
+}
+
+/// Those of the rings. Mistakes in the logic of the ring of many to many are the explorer's business; loom's are the
+/// orderings.
+fn rings() -> Vec<(Mutant, Vec<Model>)> {
+    use Bug::*;
+    use Mutant::{Mistake, Weak};
+    use Site::*;
+    let spscs = [
+        Weak(SpscPublish),
+        Weak(SpscLook),
+        Weak(SpscFree),
+        Weak(SpscLookFree),
+        Weak(SpscEnd),
+        Weak(SpscLookEnd),
+        Mistake(SpscPublishFirst),
+        Mistake(SpscFreeFirst),
+        Mistake(SpscNoSecondLook),
+        Mistake(SpscOneTooMany),
+    ];
+    let streams = [
+        Weak(StreamPublish),
+        Weak(StreamLook),
+        Weak(StreamFree),
+        Weak(StreamLookFree),
+        Weak(StreamEnd),
+        Weak(StreamLookEnd),
+        Mistake(StreamPublishFirst),
+        Mistake(StreamNoSecondLook),
+    ];
+    let latests = [
+        Weak(LatestPublish),
+        Weak(LatestLook),
+        Weak(LatestWriterFence),
+        Weak(LatestReaderFence),
+        Mistake(LatestSameCell),
+        Mistake(LatestNoSecondLook),
+    ];
+    let mpmcs = [
+        Weak(MpmcPublish),
+        Weak(MpmcPopLoad),
+        Weak(MpmcRelease),
+        Weak(MpmcPushLoad),
+        Weak(MpmcSkip),
+        Weak(MpmcTakeOverFree),
+        Weak(MpmcHintLoad),
+        Weak(MpmcHintStore),
+    ];
+    let mpmc_bugs = [
+        MpmcSameLap,
+        MpmcHintFirst,
+        MpmcAssumeDead,
+        MpmcAssumeAlive,
+        MpmcFreeThenRead,
+        MpmcNoTakeOver,
+        MpmcPublishFirst,
+        MpmcStepOver,
+        MpmcJumpTooFar,
+        MpmcPopJumpTooFar,
+        MpmcTakeOverUnderOldName,
+        MpmcNoSeal,
+        MpmcPassSeal,
+        MpmcForgetReaders,
+    ];
+    let with = |mutants: &[Mutant], models: fn() -> Vec<Model>| {
+        mutants.iter().map(|m| (*m, models())).collect::<Vec<_>>()
+    };
+    let mut all = with(&spscs, spsc::all);
+    all.extend(with(&streams, stream::all));
+    all.extend(with(&latests, latest::all));
+    all.extend(with(&mpmcs, mpmc::all));
+    all.extend(with(&mpmc_bugs.map(Mistake), mpmc::explored));
+    all
 }
 
 /// What a panic said, in one line.
@@ -60,7 +146,8 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 /// The first of `models` that fails under the mutant, and what it said.
 fn noticed(mutant: Mutant, models: &[Model]) -> Option<(&str, String)> {
     models.iter().find_map(|m| {
-        let run = || with_mutant(Some(mutant), || (m.run)(Some(m.bound)));
+        let bug = if let Mutant::Mistake(bug) = mutant { Some(bug) } else { None };
+        let run = || with_bug(bug, || with_mutant(Some(mutant), || (m.run)(Some(m.bound))));
         catch_unwind(AssertUnwindSafe(run)).err().map(|e| (m.name.as_str(), message(&*e)))
     })
 }

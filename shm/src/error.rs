@@ -3,6 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use sapwood_core::ring::CapacityError;
+
+use crate::layout::kind_name;
+use crate::ring::Figures;
+
 /// Why a segment, a seat or memory in them could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,15 +82,15 @@ pub enum Error {
         expected: u32,
     },
     /// The segment holds something else.
-    #[error("the segment is of kind {found}, not of kind {expected}")]
+    #[error("the segment holds {}, not {}", kind_name(*found), kind_name(*expected))]
     OtherKind {
         /// The segment's.
         found: u32,
         /// The kind that was asked for.
         expected: u32,
     },
-    /// The segment has another number of seats: the ranks disagree about their number.
-    #[error("the segment was made for {found} ranks, this one expects {expected}")]
+    /// The segment has another number of seats: the participants disagree about their number.
+    #[error("the segment was made for {found} participants, this one expects {expected}")]
     OtherSize {
         /// The segment's.
         found: u32,
@@ -102,6 +107,52 @@ pub enum Error {
         /// Ours.
         expected: u64,
     },
+    /// The segment has other lengths than its layout says here.
+    #[error(
+        "the segment has {found:?} bytes (backed, in all), this program expects {expected:?}: build all \
+         participants from one version"
+    )]
+    OtherLengths {
+        /// The segment's: bytes that are backed, and bytes in all.
+        found: (u64, u64),
+        /// Ours.
+        expected: (u64, u64),
+    },
+    /// The segment holds a ring of other values, or of another capacity.
+    #[error("the segment holds a ring of {found}, this program expects one of {expected}")]
+    OtherRing {
+        /// The segment's.
+        found: Figures,
+        /// What was asked for.
+        expected: Figures,
+    },
+    /// No ring has that capacity.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// A link that holds too little to carry frames.
+    #[error("a link of {asked} bytes each way can't carry frames: it needs {least}")]
+    LinkTooSmall {
+        /// What was asked for.
+        asked: usize,
+        /// The least.
+        least: usize,
+    },
+    /// No ring has that many participants.
+    #[error("a ring has 1 to {most} participants, and {asked} were asked for")]
+    Participants {
+        /// What was asked for.
+        asked: usize,
+        /// The most.
+        most: usize,
+    },
+    /// An end that was closed stays closed.
+    #[error(
+        "the {end} of this ring has closed it for good; once its other holders are gone, a new one can be made"
+    )]
+    EndClosed {
+        /// Which end.
+        end: &'static str,
+    },
     /// The name is taken by a segment with living holders.
     #[error("the name {name:?} is taken by a segment that processes {holders:?} hold")]
     NameTaken {
@@ -110,8 +161,8 @@ pub enum Error {
         /// Process numbers, as the holders see themselves.
         holders: Vec<u32>,
     },
-    /// A living process sits there: a rank was started twice.
-    #[error("rank {seat} is taken by process {pid}; was it started twice?")]
+    /// A living process sits there: a participant was started twice.
+    #[error("seat {seat} is taken by process {pid}; was it started twice?")]
     SeatTaken {
         /// The seat.
         seat: usize,
@@ -126,6 +177,25 @@ pub enum Error {
         /// Who sat there, as it saw itself.
         pid: u32,
     },
+    /// All seats are taken by living processes.
+    #[error("all {seats} seats of the segment are taken by living processes")]
+    NoSeat {
+        /// How many there are.
+        seats: usize,
+    },
+    /// Whoever took the seat has died while recovering it, so often that the names of the dead would repeat.
+    #[error(
+        "{deaths} processes have died one after another while they recovered seat {seat}; no further one may try"
+    )]
+    SeatSpoilt {
+        /// The seat.
+        seat: usize,
+        /// Epochs that are not recovered.
+        deaths: u32,
+    },
+    /// The segment's name is being taken away, or has been.
+    #[error("the segment has lost its name; enter the one that has it now")]
+    Retired,
     /// No such seat.
     #[error("the segment has {seats} seats, and seat {seat} is none of them")]
     NoSuchSeat {
@@ -170,6 +240,16 @@ pub enum Error {
     #[error("expected a message with one file descriptor, got {got}")]
     NotOneDescriptor {
         /// How many there were.
+        got: usize,
+    },
+    /// Not all of a message's file descriptors arrived: there were far more than one, or this process may not have any
+    /// more. Those that came are closed.
+    #[error(
+        "expected a message with one file descriptor, but {got} arrived and others were cut off: the message carried \
+             too many, or this process may not open more (`ulimit -n`)"
+    )]
+    DescriptorsCut {
+        /// How many arrived.
         got: usize,
     },
     /// The other end of the socket has closed.

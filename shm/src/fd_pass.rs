@@ -2,14 +2,16 @@
 //! SCM_RIGHTS).
 //!
 //! # Safety
-//! nix hands received descriptors out as numbers; they are taken over at once, each exactly once.
+//! The message is received through libc, because nix hands out nothing of a message that was cut, and its descriptors
+//! would stay open. What the kernel has written is walked as recvmsg(2) says; each descriptor is taken over once.
 #![allow(unsafe_code)]
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::error::Error;
 use crate::layout::Spec;
@@ -48,8 +50,8 @@ impl Segment {
     /// socket's read time-out allows.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::NotOneDescriptor`], what differs from `spec`, and what the socket says (a time-out
-    /// is [`Error::System`]).
+    /// [`Error::Closed`], [`Error::NotOneDescriptor`], [`Error::DescriptorsCut`], what differs from `spec`, and what
+    /// the socket says (a time-out is [`Error::System`]).
     pub fn receive(from: &UnixStream, spec: &Spec) -> Result<Segment, Error> {
         let mut fds = receive(from)?;
         match (fds.pop(), fds.len()) {
@@ -59,25 +61,53 @@ impl Segment {
     }
 }
 
+/// Room for more than the one descriptor that is wanted, so that a second one is counted rather than cut off.
+const ROOM: usize = 8;
+
 /// All descriptors of one message, close-on-exec, owned: those that nobody wants are closed.
 fn receive(from: &UnixStream) -> Result<Vec<OwnedFd>, Error> {
-    let mut carrier = [0];
-    let mut iov = [IoSliceMut::new(&mut carrier)];
-    // Room for more than the one that is wanted, so that a second one is seen rather than cut off.
-    let mut space = nix::cmsg_space!([i32; 8]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<UnixAddr>(from.as_raw_fd(), &mut iov, Some(&mut space), flags)
-        .map_err(|e| Error::system("receiving a segment", e))?;
-    let mut fds = Vec::new();
-    for control in message.cmsgs().map_err(|e| Error::system("reading a control message", e))? {
-        if let ControlMessageOwned::ScmRights(got) = control {
-            fds.extend(got.into_iter().map(own));
-        }
+    let mut carrier = 0_u8;
+    let mut iov = libc::iovec { iov_base: (&raw mut carrier).cast(), iov_len: 1 };
+    // Words, so that the headers in it are aligned.
+    let mut space = [0_u64; 2 + ROOM / 2];
+    // SAFETY: a msghdr is numbers and pointers; zeros are valid for all of them.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
+    (message.msg_control, message.msg_controllen) = (space.as_mut_ptr().cast(), size_of_val(&space) as _);
+    // SAFETY: `message` names `iov`, which names `carrier`, and `space`, all with their true lengths, and all live.
+    let got = unsafe { libc::recvmsg(from.as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC) };
+    if got < 0 {
+        return Err(Error::system("receiving a segment", io::Error::last_os_error()));
     }
-    if message.bytes == 0 { Err(Error::Closed) } else { Ok(fds) }
+    let fds = descriptors(&message);
+    match got {
+        0 => Err(Error::Closed),
+        _ if message.msg_flags & libc::MSG_CTRUNC != 0 => Err(Error::DescriptorsCut { got: fds.len() }),
+        _ => Ok(fds),
+    }
 }
 
-fn own(fd: i32) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// Takes over what a received message brought, be it cut or whole.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled the control memory that `message` names and said how much; the macros stay inside
+    // it, and each header moves on by at least its own size.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !next.is_null() {
+        // SAFETY: not null, so a whole header of the kernel's, aligned because the memory is made of words.
+        let header = unsafe { &*next };
+        if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: as for CMSG_FIRSTHDR; CMSG_LEN only reckons.
+            let (data, empty) = unsafe { (libc::CMSG_DATA(next).cast::<i32>(), libc::CMSG_LEN(0) as usize) };
+            let count = (header.cmsg_len as usize).saturating_sub(empty) / size_of::<i32>();
+            // SAFETY: `count` numbers lie behind the header, inside the control memory: the kernel has cut the length
+            // to what it wrote. Each is a descriptor that it has just made for us and that nobody else knows.
+            fds.extend((0..count).map(|i| unsafe { OwnedFd::from_raw_fd(data.add(i).read_unaligned()) }));
+        }
+        // SAFETY: as for CMSG_FIRSTHDR.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
+    }
+    fds
 }
+
+static_assertions::const_assert_eq!(size_of::<libc::cmsghdr>(), 16); // two words of `space`

@@ -21,13 +21,12 @@ use sapwood_core::layout::Layout;
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_core::sizes::Sizes;
 
+use crate::layout::kind;
 use crate::limits::CPU_WORDS;
 use crate::segment::{Segment, Spec};
 
 /// Resident tensors that a group can hold at a time.
 pub const BLOCKS: usize = 992;
-/// Segments of this kind hold a group.
-const KIND: u32 = 1;
 /// Bytes of the sparse arena: address space of the file, not memory.
 const ARENA: u64 = 1 << 40;
 
@@ -110,5 +109,5 @@ pub(crate) fn spec(ranks: usize) -> (Layout, Spec) {
     let layout = Layout::new::<Real>(Sizes::DEFAULT, ranks);
     let body = layout.len + ranks * size_of::<Card>();
     let fingerprint = Sizes::DEFAULT.fingerprint(ranks) ^ (size_of::<Card>() as u64) << 48;
-    (layout, Spec { kind: KIND, fingerprint, seats: ranks, body: body as u64, reserve: ARENA })
+    (layout, Spec { kind: kind::GROUP, fingerprint, seats: ranks, body: body as u64, reserve: ARENA })
 }

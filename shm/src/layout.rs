@@ -6,9 +6,10 @@
 //!  | magic  | ver | kind| fingerprint | seats| 0     | prefix | length  | nonce  | retired| 0      |
 //!  +--------+-----+-----+-------------+------+-------+--------+---------+--------+--------+---...--+
 //!  4096: seat table, one line of 64 bytes a seat
-//!  +-------+-----+------------+-----------------+-------+---+
-//!  | epoch | pid | start time | PID namespace   | never | 0 |
-//!  +-------+-----+------------+-----------------+-------+---+
+//!  +-------+-----+------------+---------------+-------+--------+-----------+---+
+//!  | epoch | pid | start time | PID namespace | never | buried | recovered | 0 |
+//!  +-------+-----+------------+---------------+-------+--------+-----------+---+
+//!  0       4     8            16              24      28       32          36
 //!  body (whole pages, backed and mapped)     up to `prefix`
 //!  reserve (sparse, backed on demand)        up to `length`
 //! ```
@@ -23,15 +24,27 @@ type U64 = <Real as Mem>::U64;
 /// "sapwood\0", little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
 /// Raised with every change of this layout or of what lies in a body.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const PAGE: u64 = 4096;
 
-/// Locks on bytes far behind any file's end, so that they never meet data. One byte a seat from here on.
-pub(crate) const SEAT_LOCKS: i64 = 1 << 60;
+/// Locks on bytes far behind any file's end, so that they never meet data. 2^28 bytes a seat from here on, one for each
+/// epoch: whoever still has the byte of a dead holder (a child that it has left behind) is in nobody's way.
+const SEAT_LOCKS: i64 = 1 << 60;
 /// Held while the segment is built.
 pub(crate) const BUILD_LOCK: i64 = 1 << 61;
 /// Held while the segment's name is taken away.
 pub(crate) const NAME_LOCK: i64 = (1 << 61) + 1;
+
+/// The byte that the holder of a seat under an epoch has locked. There are fewer than 2^32 seats, so it lies below
+/// [`BUILD_LOCK`].
+pub(crate) fn seat_lock(seat: usize, epoch: u32) -> i64 {
+    SEAT_LOCKS + ((seat as i64) << 28 | i64::from(epoch % (1 << 28)))
+}
+
+/// Seats whose holders can own words of objects: an owner is a seat and an epoch in 20 bits, and 0 is nobody.
+pub(crate) const OWNERS: usize = 1023;
+/// The bits of an epoch that an owner's name holds.
+pub(crate) const OWNER_EPOCH: u32 = 1023;
 
 #[repr(C)]
 pub(crate) struct Header {
@@ -49,7 +62,7 @@ pub(crate) struct Header {
 
 #[repr(C, align(64))]
 pub(crate) struct SeatLine {
-    /// How often the seat was taken. Written last.
+    /// How often the seat was taken: the name of its holder, together with the seat's number. Written last.
     pub(crate) epoch: U32,
     /// The holder's process number in its own PID namespace; 0 while the rest is written.
     pub(crate) pid: U32,
@@ -59,6 +72,34 @@ pub(crate) struct SeatLine {
     pub(crate) namespace: U64,
     /// 1 if whoever was to sit here ended before it did: written by the process that had started it.
     pub(crate) never: U32,
+    /// An epoch whose holder is dead: written by whoever has proved it, so that others need no system call. It may be
+    /// behind, which only means that somebody proves it again.
+    pub(crate) buried: U32,
+    /// Up to which epoch everything that the holders left in the segment's objects has been recovered.
+    pub(crate) recovered: U32,
+}
+
+/// What a segment holds.
+pub(crate) mod kind {
+    pub(crate) const GROUP: u32 = 1;
+    pub(crate) const SPSC: u32 = 2;
+    pub(crate) const MPMC: u32 = 3;
+    pub(crate) const LATEST: u32 = 4;
+    pub(crate) const STREAM: u32 = 5;
+    pub(crate) const LINK: u32 = 6;
+}
+
+/// A kind in a sentence.
+pub(crate) fn kind_name(of: u32) -> String {
+    match of {
+        kind::GROUP => "a group of ranks".to_owned(),
+        kind::SPSC => "a ring of one producer and one consumer".to_owned(),
+        kind::MPMC => "a ring of many producers and many consumers".to_owned(),
+        kind::LATEST => "a newest value".to_owned(),
+        kind::STREAM => "a stream of bytes".to_owned(),
+        kind::LINK => "a link".to_owned(),
+        other => format!("something of kind {other}"),
+    }
 }
 
 /// What a segment is made for. All who attach must ask for the same.
@@ -94,6 +135,8 @@ impl Spec {
 }
 
 static_assertions::const_assert_eq!(size_of::<SeatLine>(), 64);
+static_assertions::const_assert_eq!(std::mem::offset_of!(SeatLine, never), 24);
+static_assertions::const_assert_eq!(std::mem::offset_of!(SeatLine, recovered), 32);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, fingerprint), 16);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, prefix), 32);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, retired), 56);

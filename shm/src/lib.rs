@@ -12,12 +12,15 @@ mod group;
 mod hall;
 mod layout;
 mod limits;
+pub mod link;
 mod liveness;
 mod lock;
+mod memory;
 mod named;
 mod prices;
 mod processes;
 mod rank;
+pub mod ring;
 mod seat;
 mod segment;
 

@@ -45,19 +45,36 @@ pub(crate) fn memory_left() -> u64 {
 }
 
 fn memory_left_below(root: &Path) -> u64 {
-    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let left = |limit: Option<u64>, used: Option<u64>| Some(limit?.saturating_sub(used?));
-    let v2 = groups(root, "").into_iter();
-    let v2 = v2.filter_map(|g| left(number(g.join("memory.max")), number(g.join("memory.current"))));
-    let v1 = groups(root, "memory").into_iter().filter_map(|g| {
-        left(number(g.join("memory.limit_in_bytes")), number(g.join("memory.usage_in_bytes")))
-    });
     let info = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
     let available = info.lines().find_map(|l| {
         let kib = l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?;
         Some(kib.trim().parse::<u64>().ok()? * 1024)
     });
-    v2.chain(v1).chain(available).min().unwrap_or(u64::MAX)
+    let available = available.unwrap_or(u64::MAX);
+    // Of a group: its limit, what it uses, and the lines of `memory.stat` that are files it has read.
+    let v2 = ["memory.max", "memory.current", "active_file", "inactive_file"];
+    // Here the use is of the group and those below it, and so are the totals.
+    let v1 = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"];
+    let v2 = groups(root, "").into_iter().filter_map(|g| group_left(&g, v2, available));
+    let v1 = groups(root, "memory").into_iter().filter_map(|g| group_left(&g, v1, available));
+    v2.chain(v1).min().unwrap_or(u64::MAX).min(available)
+}
+
+/// What a control group may still use, exactly where it is less than `enough`. The files that a group has read count as
+/// used, but the kernel drops them before it refuses memory; shared memory is not among them, because it has no file to
+/// go back to.
+fn group_left(group: &Path, [limit, used, active, inactive]: [&str; 4], enough: u64) -> Option<u64> {
+    let number = |name| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+    let (limit, used) = (number(limit)?, number(used)?);
+    let free = limit.saturating_sub(used);
+    if free >= enough {
+        return Some(free); // the kernel has to add up for `memory.stat`
+    }
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let lines = stat.lines().filter_map(|l| l.split_once(' '));
+    let files = lines.filter(|(name, _)| [active, inactive].contains(name));
+    let files: u64 = files.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).sum();
+    Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
 /// The folders of this process's control group and of those above it, for a v1 controller or (`""`) for v2.
@@ -134,6 +151,37 @@ mod tests {
         );
         assert_eq!(memory_left_below(&root.0), 1000);
         assert_eq!(cpu_quota_below(&root.0), None);
+    }
+
+    /// A data set of 700 bytes has been read in the first group, of 900 in the second.
+    #[test]
+    fn files_that_can_be_dropped_are_not_used_memory() {
+        let v2 = "anon 200\nfile 800\nshmem 100\ninactive_file 400\nactive_file 300\n";
+        let root = Root::new(
+            "cache2",
+            &[
+                INFO,
+                ("proc/self/cgroup", "0::/a\n"),
+                ("sys/fs/cgroup/a/memory.max", "1000\n"),
+                ("sys/fs/cgroup/a/memory.current", "990\n"),
+                ("sys/fs/cgroup/a/memory.stat", v2),
+            ],
+        );
+        assert_eq!(memory_left_below(&root.0), 710);
+        let v1 = "inactive_file 1\nactive_file 2\ntotal_inactive_file 500\ntotal_active_file 400\n";
+        let files = |used| {
+            [
+                INFO,
+                ("proc/self/cgroup", "3:memory:/x\n"),
+                ("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "1000\n"),
+                ("sys/fs/cgroup/memory/x/memory.usage_in_bytes", used),
+                ("sys/fs/cgroup/memory/x/memory.stat", v1),
+            ]
+        };
+        let root = Root::new("cache1", &files("1000\n"));
+        assert_eq!(memory_left_below(&root.0), 900);
+        let root = Root::new("more", &files("800\n"));
+        assert_eq!(memory_left_below(&root.0), 1000, "never more than the limit");
     }
 
     #[test]

@@ -1,17 +1,31 @@
 //! Proof of death. No clock decides: a process that is merely stopped or slow is alive for ever.
 //!
+//! Of the holder of a seat under epoch e, the last one that it was taken under:
+//!
 //! | seen                                                                  | answer | why it is proof                              |
 //! |-----------------------------------------------------------------------|--------|----------------------------------------------|
-//! | lock free, epoch 0                                                    | absent | nobody has sat there                         |
-//! | lock free, epoch 0, marked by the process that was to bring it        | dead   | its parent has reaped it                     |
-//! | lock free, epoch not 0                                                | dead   | the kernel dropped the lock at its death (or it gave the seat up) |
-//! | lock held, holder in another PID namespace, or not yet written        | alive  | nothing more can be known                    |
-//! | lock held, no process of that number and start time, or its pidfd is readable | dead | a child holds the description of its dead parent |
-//! | lock held, every thread of it is exiting                              | dying  | it executes no instruction of its program any more |
+//! | `buried` is e                                                         | dead   | somebody has proved it                       |
+//! | byte (seat, e) free                                                   | dead   | the kernel dropped the lock at its death, or it gave the seat up; it had it before it raised the epoch |
+//! | byte held, holder in another PID namespace                            | alive  | nothing more can be known                    |
+//! | byte held, no process of that number and start time, or its pidfd is readable | dead | a child holds the description of its dead parent |
+//! | byte held, every thread of it is exiting                              | dying  | it executes no instruction of its program any more |
 //! | else                                                                  | alive  |                                              |
 //!
-//! A look costs two system calls where the lock is free and some ten where it is held; it is taken by whoever has
-//! waited long, never on a fast path.
+//! Of the seat, where its last holder is dead (or there was none, e = 0):
+//!
+//! | seen                                                                  | answer |
+//! |-----------------------------------------------------------------------|--------|
+//! | byte (seat, e + 1) held                                               | alive: it is being taken |
+//! | then another epoch than e                                             | look again |
+//! | e = 0, not marked by the process that was to bring a holder           | absent |
+//! | else                                                                  | dead (marked: its parent has reaped it) |
+//!
+//! Of an owner {seat, epoch} whose name stands in some word: dead if the seat's epoch is another one (only proof of
+//! death raises it), else as its holder. A name has the last ten bits of its epoch; that they repeat does no harm,
+//! because a seat is recovered before it goes on.
+//!
+//! A look costs at most two system calls where the lock is free and some ten where it is held; it is taken by whoever
+//! has waited long, never on a fast path.
 //!
 //! # Safety
 //! `pidfd_open` through libc: it takes numbers, and what it returns is taken over once.
@@ -25,27 +39,94 @@ use std::sync::OnceLock;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sapwood_core::board::Life;
-use sapwood_core::mem::{Atom, Ordering};
+use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 
-use crate::layout::SEAT_LOCKS;
+use crate::layout::{OWNER_EPOCH, SeatLine, seat_lock};
 use crate::lock::held_by_another;
+use crate::seat::after;
 use crate::segment::Segment;
+
+/// How often a seat is looked at anew because it was taken meanwhile.
+const LOOKS: usize = 64;
 
 impl Segment {
     /// Whether whoever took the seat lives.
     pub fn life(&self, seat: usize) -> Life {
         let line = self.seat_line(seat);
-        // Before the lock: a lock that is free then belonged to this epoch or an earlier one.
-        let epoch = line.epoch.load(Ordering::Acquire);
-        if !held_by_another(self.file(), SEAT_LOCKS + seat as i64) {
-            // The seat may have been taken and lost since the first look.
+        for _ in 0..LOOKS {
+            let epoch = line.epoch.load(Ordering::Acquire);
+            let holder = if epoch == 0 { Life::Dead } else { self.holder_life(seat, epoch) };
+            if holder != Life::Dead {
+                return holder;
+            }
+            if held_by_another(self.file(), seat_lock(seat, after(epoch))) {
+                return Life::Alive;
+            }
+            // Pairs with the store in `never`.
             let never = line.never.load(Ordering::Acquire) != 0;
-            let now = line.epoch.load(Ordering::Acquire);
-            return if now == 0 && !never { Life::Absent } else { Life::Dead };
+            // Who has taken it since the first look may have had the lock since the second.
+            if line.epoch.load(Ordering::Acquire) == epoch {
+                return if epoch == 0 && !never { Life::Absent } else { Life::Dead };
+            }
         }
+        Life::Alive // as often as one looked somebody came
+    }
+
+    /// Whether the owner of a word may still act on it. `false` only for proof: its seat has been taken under another
+    /// epoch since, or its holder has ended or given it up. A process that is stopped is alive, and so is one that is
+    /// just dying. Only the last ten bits of `epoch` count, as in an owner's name.
+    ///
+    /// The look at a living owner costs some ten system calls, the next one at a dead owner none.
+    pub fn owner_alive(&self, seat: usize, epoch: u32) -> bool {
+        // With the fence in `sit_down`: whoever has seen a word of this owner now sees its epoch, or a later one.
+        Real::fence(Ordering::Acquire);
+        if seat >= self.spec().seats {
+            return false; // nobody has that name
+        }
+        let now = self.seat_line(seat).epoch.load(Ordering::Acquire);
+        now != 0 && (now ^ epoch) & OWNER_EPOCH == 0 && self.holder_life(seat, now) != Life::Dead
+    }
+
+    /// Whether somebody has proved already that the owner of a word is dead: [`owner_alive`](Self::owner_alive) without
+    /// its system calls.
+    pub(crate) fn owner_known_dead(&self, seat: usize, epoch: u32) -> bool {
+        // As in `owner_alive`.
+        Real::fence(Ordering::Acquire);
+        if seat >= self.spec().seats {
+            return true; // nobody has that name
+        }
+        let line = self.seat_line(seat);
+        let now = line.epoch.load(Ordering::Acquire);
+        // Pairs with the store in `holder_life`.
+        now == 0 || (now ^ epoch) & OWNER_EPOCH != 0 || line.buried.load(Ordering::Acquire) == now
+    }
+
+    /// The life of whoever took the seat under `epoch`, which has been seen in its line.
+    pub(crate) fn holder_life(&self, seat: usize, epoch: u32) -> Life {
+        let line = self.seat_line(seat);
+        // Pairs with the store below: what the prover knew, we know.
+        if line.buried.load(Ordering::Acquire) == epoch {
+            return Life::Dead;
+        }
+        let life = if held_by_another(self.file(), seat_lock(seat, epoch)) {
+            Segment::process_life_of(line)
+        } else {
+            Life::Dead
+        };
+        if life == Life::Dead {
+            line.buried.store(epoch, Ordering::Release);
+        } else if line.epoch.load(Ordering::Acquire) != epoch {
+            // The words were another holder's. It came after proof of this one's death.
+            return Life::Dead;
+        }
+        life
+    }
+
+    /// What can be known of the process in a line whose lock is held.
+    fn process_life_of(line: &SeatLine) -> Life {
         let pid = line.pid.load(Ordering::Acquire);
         let start = line.start.load(Ordering::Acquire);
-        if epoch == 0 || pid == 0 || line.namespace.load(Ordering::Acquire) != pid_namespace() || start == 0 {
+        if pid == 0 || start == 0 || line.namespace.load(Ordering::Acquire) != pid_namespace() {
             return Life::Alive;
         }
         process_life(pid, start)

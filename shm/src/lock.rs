@@ -23,6 +23,12 @@ pub(crate) fn take(file: &impl AsFd, at: i64) -> Result<bool, Error> {
     }
 }
 
+/// Gives a byte up for this description, whoever else has a copy of it.
+pub(crate) fn release(file: &impl AsFd, at: i64) {
+    // Cannot fail for a byte that we hold; if it did, closing the file would drop the lock.
+    let _ = fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&byte(F_UNLCK, at)));
+}
+
 /// Whether another description holds the byte. Where the kernel can't say, somebody might.
 pub(crate) fn held_by_another(file: &impl AsFd, at: i64) -> bool {
     let mut lock = byte(F_WRLCK, at);
@@ -45,7 +51,6 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Cannot fail for a byte that we hold; if it did, closing the file would drop the lock.
-        let _ = fcntl(self.file, FcntlArg::F_OFD_SETLK(&byte(F_UNLCK, self.at)));
+        release(self.file, self.at);
     }
 }

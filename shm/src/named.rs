@@ -1,20 +1,23 @@
 //! Segments under a name: `/dev/shm/sapwood-<uid>-<name>`, mode 0600, for processes of one user that are not related.
 //!
-//! A named segment is built whole in a file without a name and then linked into place, so nobody ever sees half of it;
-//! a name that is taken stays taken (rename would replace a living one). A name whose holders are all dead is *stale*:
-//! whoever finds it retires the segment and takes the name away.
+//! A named segment is built whole in a file without a name, its builder takes its seat, and then it is linked into
+//! place: nobody ever sees half of it, and nobody sees one that nobody has sat in. A name that is taken stays taken
+//! (rename would replace a living one). A name whose holders are all dead is *stale*: whoever finds it retires the
+//! segment and takes the name away.
 //!
 //! | step                              | who                | what a crash after it leaves                               |
 //! |-----------------------------------|--------------------|------------------------------------------------------------|
-//! | build in an O_TMPFILE             | creator            | nothing                                                    |
-//! | link to the name                  | creator            | a segment without holders: the next one attaches           |
-//! | take a seat (lock, words, epoch)  | anyone             | a dead seat: stale once all that came are dead             |
-//! | look again: same inode, not retired | the same         | as above                                                   |
-//! | lock, retire, check all dead, unlink | who found it stale | the lock goes with its holder; a retired segment is stale |
+//! | build in an O_TMPFILE, take a seat | creator           | nothing                                                    |
+//! | link to the name                  | creator            | a stale name                                               |
+//! | open, lock the byte of a seat     | anyone             | the byte goes with its holder                              |
+//! | look again: same inode, not retired | the same         | the same                                                   |
+//! | write the seat's words, raise its epoch | the same     | a dead seat: stale once all that came are dead             |
+//! | lock the name, retire, check all dead, unlink | who found it stale | the lock goes with its holder; a retired segment is looked at again by the next |
 //!
-//! The retirer sets `retired` before it looks at the seats, a newcomer takes its seat before it looks at `retired`: one
-//! of the two sees the other. Files under a name can't be sealed: truncation by another process of the same user is
-//! outside of what this protects against.
+//! The retirer sets `retired` before it looks at the seats, a newcomer locks its byte before it looks at `retired`: one
+//! of the two sees the other. A newcomer that sees `retired` gives the byte up and has left no trace; one that does not
+//! will be seen, so the segment keeps its name. Files under a name can't be sealed: truncation by another process of
+//! the same user is outside of what this protects against.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -32,7 +35,7 @@ use crate::error::Error;
 use crate::layout::{NAME_LOCK, Spec};
 use crate::lock::Held;
 use crate::seat::Seat;
-use crate::segment::Segment;
+use crate::segment::{Segment, reopen};
 
 /// Where named segments live.
 pub(crate) const DIRECTORY: &str = "/dev/shm";
@@ -46,12 +49,15 @@ fn path(directory: &Path, name: &str) -> Result<PathBuf, Error> {
     Ok(directory.join(format!("sapwood-{}-{name}", geteuid())))
 }
 
+/// How a newcomer takes its seat, if the condition holds once nobody else can take it.
+type Sit<'a> = &'a mut dyn FnMut(&Segment, &dyn Fn() -> bool) -> Result<Seat, Error>;
+
 impl Segment {
-    /// Takes seat `seat` in the segment called `name`, which is built if there is none.
+    /// Takes seat `seat`, in which nobody has sat yet, in the segment called `name`, which is built if there is none.
     ///
     /// # Errors
-    /// What differs from `spec` where there is one, [`Error::SeatTaken`], [`Error::Untrusted`] for a file that is not
-    /// this user's alone, [`Error::NoSpace`].
+    /// What differs from `spec` where there is one, [`Error::SeatTaken`], [`Error::SeatDead`], [`Error::Untrusted`] for
+    /// a file that is not this user's alone, [`Error::NoSpace`], [`Error::Unsettled`].
     pub fn enter_named(
         name: &str,
         spec: &Spec,
@@ -72,83 +78,144 @@ impl Segment {
         seat: usize,
         deadline: Duration,
     ) -> Result<(Segment, Seat), Error> {
-        let (path, began) = (path(directory, name)?, Instant::now());
-        // Each turn that is not the last found a name that somebody was just taking away or making.
-        while began.elapsed() <= deadline {
-            let Some(segment) = Self::open_or_link(directory, &path, spec)? else { continue };
-            let seat = match segment.take_seat(seat) {
-                // Its last holder may have died since the name was looked at.
-                Err(Error::SeatDead { .. }) if retire_if_stale(segment.file(), &path)?.is_none() => continue,
-                seat => seat?,
-            };
-            if segment.is_current() {
-                return Ok((segment, seat));
-            }
-        }
-        Err(Error::Unsettled { name: name.to_owned(), waited: began.elapsed() })
+        enter(directory, name, spec, deadline, &mut |segment, current| segment.take_seat_if(seat, current))
     }
 
-    /// Builds a segment under a name that nobody living holds.
+    /// Takes a seat in the segment called `name`, which is built if there is none: `seat`, or the first that can be
+    /// had; also one whose holder is dead, which is recovered first, as by [`take_seat_again`](Self::take_seat_again).
+    /// Where all holders are dead nothing is recovered: the name goes to a new segment.
+    ///
+    /// # Errors
+    /// As for [`enter_named`](Self::enter_named), [`Error::NoSeat`] instead of a dead seat, and what `recover` returns.
+    pub fn enter_named_again(
+        name: &str,
+        spec: &Spec,
+        seat: Option<usize>,
+        deadline: Duration,
+        recover: impl FnMut(&Segment, &Seat, u32) -> Result<(), Error>,
+    ) -> Result<(Segment, Seat), Error> {
+        Self::enter_named_again_in(Path::new(DIRECTORY), name, spec, seat, deadline, recover)
+    }
+
+    /// The same in another folder.
+    ///
+    /// # Errors
+    /// As for [`enter_named_again`](Self::enter_named_again).
+    pub fn enter_named_again_in(
+        directory: &Path,
+        name: &str,
+        spec: &Spec,
+        seat: Option<usize>,
+        deadline: Duration,
+        mut recover: impl FnMut(&Segment, &Seat, u32) -> Result<(), Error>,
+    ) -> Result<(Segment, Seat), Error> {
+        enter(directory, name, spec, deadline, &mut |segment, current| {
+            segment.take_again_if(seat, current, &mut recover)
+        })
+    }
+
+    /// Builds a segment under a name that nobody living holds, and takes seat `seat` in it.
     ///
     /// # Errors
     /// [`Error::NameTaken`], and as for [`enter_named`](Self::enter_named).
-    pub fn create_named(name: &str, spec: &Spec) -> Result<Segment, Error> {
-        Self::create_named_in(Path::new(DIRECTORY), name, spec)
+    pub fn create_named(name: &str, spec: &Spec, seat: usize) -> Result<(Segment, Seat), Error> {
+        Self::create_named_in(Path::new(DIRECTORY), name, spec, seat)
     }
 
     /// The same in another folder.
     ///
     /// # Errors
     /// As for [`create_named`](Self::create_named).
-    pub fn create_named_in(directory: &Path, name: &str, spec: &Spec) -> Result<Segment, Error> {
+    pub fn create_named_in(
+        directory: &Path,
+        name: &str,
+        spec: &Spec,
+        seat: usize,
+    ) -> Result<(Segment, Seat), Error> {
         let path = path(directory, name)?;
         let built = build_unnamed(directory, spec, &path)?;
-        // Once for the name, once more after a stale one was taken away; somebody who is faster is alive.
-        for _ in 0..2 {
+        let seat = built.take_seat(seat)?;
+        for _ in 0..TRIES {
             if link(&built, &path)? {
-                return Ok(built);
+                return Ok((built, seat));
             }
-            let holders = match open_trusted(&path)? {
-                Some(file) => match retire_if_stale(&file, &path)? {
-                    None => continue,
-                    Some(holders) => holders,
-                },
-                None => continue,
-            };
-            return Err(Error::NameTaken { name: name.to_owned(), holders });
+            let Some(file) = open_trusted(&path)? else { continue };
+            if let Some(holders) = retire_if_stale(&file, &path)? {
+                return Err(Error::NameTaken { name: name.to_owned(), holders });
+            }
+            std::thread::yield_now();
         }
         Err(Error::NameTaken { name: name.to_owned(), holders: Vec::new() })
-    }
-
-    /// `None`: the name has just changed hands, look again.
-    fn open_or_link(directory: &Path, path: &Path, spec: &Spec) -> Result<Option<Segment>, Error> {
-        let Some(file) = open_trusted(path)? else {
-            let built = build_unnamed(directory, spec, path)?;
-            return Ok(link(&built, path)?.then_some(built));
-        };
-        if retire_if_stale(&file, path)?.is_none() {
-            return Ok(None);
-        }
-        Segment::attach(file, spec, Some(path.to_path_buf())).map(Some)
-    }
-
-    /// Whether the name, if there is one, still is this segment's.
-    fn is_current(&self) -> bool {
-        let named = self.path().is_none_or(|p| same_file(self.file(), p));
-        named && self.header().retired.load(Ordering::Acquire) == 0
     }
 
     /// Takes the name away, if it still is this segment's. The segment itself lives on until its last holder ends.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// What the system refuses; [`Error::Unsettled`] if somebody else has been at the name for a second.
     pub fn unlink(&self) -> Result<(), Error> {
         let Some(path) = self.path() else { return Ok(()) };
-        // Whoever else holds this lock is unlinking the same name.
-        match Held::exclusive(self.file(), NAME_LOCK)? {
-            Some(_held) if same_file(self.file(), path) => unlink(path),
-            _ => Ok(()),
+        // Of its own: other threads of this process are to be kept out too.
+        let (file, began) = (reopen(self.file())?, Instant::now());
+        while same_file(&file, path) {
+            // Whoever holds this lock takes the same name away, or finds that it is not stale and leaves it.
+            if let Some(_held) = Held::exclusive(&file, NAME_LOCK)? {
+                return if same_file(&file, path) { unlink(path) } else { Ok(()) };
+            }
+            if began.elapsed() > LINGER {
+                return Err(Error::Unsettled { name: path.display().to_string(), waited: began.elapsed() });
+            }
+            std::thread::yield_now();
         }
+        Ok(())
+    }
+}
+
+/// How often a creator tries to get a name that others are taking away.
+const TRIES: usize = 16;
+/// How long whoever unlinks a name waits for somebody else who is at it.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn enter(
+    directory: &Path,
+    name: &str,
+    spec: &Spec,
+    deadline: Duration,
+    sit: Sit<'_>,
+) -> Result<(Segment, Seat), Error> {
+    let (path, began) = (path(directory, name)?, Instant::now());
+    // Each turn that is not the last found a name that somebody was just taking away or making.
+    loop {
+        if let Some(file) = open_trusted(&path)? {
+            if let Some(entered) = enter_file(file, &path, spec, sit)? {
+                return Ok(entered);
+            }
+        } else {
+            let built = build_unnamed(directory, spec, &path)?;
+            // Before it is linked: whoever finds it finds a holder.
+            let seat = sit(&built, &|| true)?;
+            if link(&built, &path)? {
+                return Ok((built, seat));
+            }
+        }
+        if began.elapsed() >= deadline {
+            return Err(Error::Unsettled { name: name.to_owned(), waited: began.elapsed() });
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// `None`: the name is just changing hands, look again.
+fn enter_file(file: File, path: &Path, spec: &Spec, sit: Sit<'_>) -> Result<Option<(Segment, Seat)>, Error> {
+    if retire_if_stale(&file, path)?.is_none() {
+        return Ok(None);
+    }
+    let segment = Segment::attach(file, spec, Some(path.to_path_buf()))?;
+    match sit(&segment, &|| same_file(segment.file(), path)) {
+        Ok(seat) => Ok(Some((segment, seat))),
+        Err(Error::Retired) => Ok(None),
+        // Its last holder may have died since the name was looked at.
+        Err(Error::SeatDead { .. }) if retire_if_stale(segment.file(), path)?.is_none() => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -207,8 +274,8 @@ fn unlink(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Takes the name of a stale segment away (`None`), or says who holds it. A segment in which nobody has sat yet is not
-/// stale: its creator is about to.
+/// Takes the name of a stale segment away (`None`), or says who holds it. One that nobody has ever sat in is none of
+/// ours, since ours are linked with a holder; it is left alone.
 fn retire_if_stale(file: &File, path: &Path) -> Result<Option<Vec<u32>>, Error> {
     let Some(seats) = Segment::attach_any(file)? else { return Ok(Some(Vec::new())) };
     let stale = || {
@@ -226,7 +293,7 @@ fn retire_if_stale(file: &File, path: &Path) -> Result<Option<Vec<u32>>, Error> 
         return Ok(None);
     }
     retired.store(1, Ordering::Release);
-    // With the fence in `take_seat`: either the newcomer sees `retired`, or we see its seat.
+    // With the fence in `sit_down`: either the newcomer sees `retired`, or we see its byte or its epoch.
     Real::fence(Ordering::SeqCst);
     if stale() {
         unlink(path)?;

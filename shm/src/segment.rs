@@ -162,12 +162,13 @@ impl Segment {
             return Err(Error::OtherSize { found: seats, expected: spec.seats as u32 });
         }
         let fingerprint = h.fingerprint.load(Ordering::Relaxed);
+        if fingerprint != spec.fingerprint {
+            return Err(Error::OtherLayout { found: fingerprint, expected: spec.fingerprint });
+        }
         let lengths = (h.prefix.load(Ordering::Relaxed), h.length.load(Ordering::Relaxed));
-        if fingerprint != spec.fingerprint || lengths != (spec.prefix(), spec.length()) {
-            let digest =
-                |f: u64, (prefix, length): (u64, u64)| f ^ prefix.rotate_left(20) ^ length.rotate_left(40);
-            let expected = digest(spec.fingerprint, (spec.prefix(), spec.length()));
-            return Err(Error::OtherLayout { found: digest(fingerprint, lengths), expected });
+        if lengths != (spec.prefix(), spec.length()) {
+            let expected = (spec.prefix(), spec.length());
+            return Err(Error::OtherLengths { found: lengths, expected });
         }
         let have =
             fstat(&file).map_err(|e| Error::system("fstat of the segment", e))?.st_size.cast_unsigned();

@@ -196,7 +196,8 @@ fn messages_without_just_one_segment_are_refused() {
     );
 }
 
-/// Descriptors that are received but not wanted are closed: this may be done without end.
+/// Descriptors that are received but not wanted are closed: this may be done without end. Three fit into the room for
+/// them, twenty do not: those that came along are closed too.
 #[test]
 fn refused_descriptors_do_not_pile_up() {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
@@ -204,17 +205,54 @@ fn refused_descriptors_do_not_pile_up() {
     let path = folder.0.join("file");
     let file = File::create(&path).expect("a file can be made");
     let inode = file.metadata().expect("it exists").ino();
-    let fds = [file.as_raw_fd(); 3];
+    let fds = [file.as_raw_fd(); 20];
     for _ in 0..10 {
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let carrier = [std::io::IoSlice::new(b"S")];
-        sendmsg::<()>(ours.as_raw_fd(), &carrier, &rights, MsgFlags::empty(), None).expect("it can be sent");
-        let said = Segment::receive(&theirs, &spec(1)).expect_err("three are not one");
-        assert!(matches!(said, Error::NotOneDescriptor { got: 3 }), "{said}");
+        for sent in [3, 20] {
+            let rights = [ControlMessage::ScmRights(&fds[..sent])];
+            let carrier = [std::io::IoSlice::new(b"S")];
+            sendmsg::<()>(ours.as_raw_fd(), &carrier, &rights, MsgFlags::empty(), None)
+                .expect("it can be sent");
+            let said = Segment::receive(&theirs, &spec(1)).expect_err("several are not one");
+            match sent {
+                3 => assert!(matches!(said, Error::NotOneDescriptor { got: 3 }), "{said}"),
+                _ => assert!(matches!(said, Error::DescriptorsCut { got: 8 }), "{said}"),
+            }
+        }
     }
     let open = fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten();
     let open = open.filter(|e| fs::metadata(e.path()).is_ok_and(|m| m.ino() == inode)).count();
     assert_eq!(open, 1);
+    let segment = Segment::create(&spec(1)).expect("there is memory");
+    segment.send(&ours).expect("it can be sent");
+    let received =
+        Segment::receive(&theirs, &spec(1)).expect("the next message is read as if nothing had been");
+    assert_eq!(received.nonce(), segment.nonce());
+}
+
+/// The kernel then hands over the message without the descriptor.
+#[test]
+fn a_process_out_of_descriptors_is_told_so() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let running = Processes::new(1).start(|_| {
+        let (ours, theirs) = UnixStream::pair().map_err(text)?;
+        let segment = Segment::create(&spec(1)).map_err(text)?;
+        segment.send(&ours).map_err(text)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(text)?;
+        // Numbers below it that are free would still be given out.
+        let mut fillers = Vec::new();
+        let free = File::open("/dev/null").map_err(text)?.as_raw_fd();
+        while fillers.last().is_none_or(|f: &File| f.as_raw_fd() < free + 8) {
+            fillers.push(File::open("/dev/null").map_err(text)?);
+        }
+        let most = fillers.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(0) as u64 + 1;
+        setrlimit(Resource::RLIMIT_NOFILE, most, hard).map_err(text)?;
+        match Segment::receive(&theirs, &spec(1)) {
+            Err(Error::DescriptorsCut { got: 0 }) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let report = running.expect("a rank can be started").wait(PATIENCE).expect("it ends");
+    assert!(report.success(), "{report}");
 }
 
 #[test]
@@ -278,13 +316,13 @@ fn a_full_file_system_is_an_error_and_never_a_signal() {
         return;
     }
     let create = |name: &str, body, reserve| {
-        Segment::create_named_in(&folder.0, name, &Spec { body, reserve, ..spec(1) })
+        Segment::create_named_in(&folder.0, name, &Spec { body, reserve, ..spec(1) }, 0)
     };
     let said = create("big", 1 << 20, 0).map(|_| ()).expect_err("64 KiB are not a MiB");
     assert!(matches!(said, Error::NoSpace { need, have, .. } if need > 1 << 20 && have <= 65536), "{said}");
     assert_eq!(fs::read_dir(&folder.0).expect("it can be read").count(), 0, "nothing is left");
 
-    let segment = create("fits", 4096, 1 << 20).expect("12 KiB fit, and the reserve is sparse");
+    let (segment, _seat) = create("fits", 4096, 1 << 20).expect("12 KiB fit, and the reserve is sparse");
     let start = segment.reserve_offset();
     let said = segment.back(start, 1 << 20).expect_err("64 KiB are not a MiB");
     assert!(matches!(said, Error::NoSpace { need, have, .. } if need == 1 << 20 && have <= 65536), "{said}");

@@ -62,8 +62,8 @@ const FIELDS: [Field; 7] = [
     Field { at: 12, bytes: 4, names_it: |e| matches!(e, Error::OtherKind { .. }) },
     Field { at: 16, bytes: 8, names_it: |e| matches!(e, Error::OtherLayout { .. }) },
     Field { at: 24, bytes: 4, names_it: |e| matches!(e, Error::OtherSize { .. }) },
-    Field { at: 32, bytes: 8, names_it: |e| matches!(e, Error::OtherLayout { .. }) },
-    Field { at: 40, bytes: 8, names_it: |e| matches!(e, Error::OtherLayout { .. }) },
+    Field { at: 32, bytes: 8, names_it: |e| matches!(e, Error::OtherLengths { .. }) },
+    Field { at: 40, bytes: 8, names_it: |e| matches!(e, Error::OtherLengths { .. }) },
 ];
 const MAGIC: usize = 0;
 const SEATS: usize = 4;
@@ -195,73 +195,125 @@ fn a_named_header_that_is_wrong_in_any_way_is_named() {
     assert!(matches!(said, Error::SeatTaken { seat: 1, .. }), "{said}");
 }
 
-/// Where the lines of the seats begin, and what lies in one.
+/// Where the lines of the seats begin, and what lies in one: epoch, pid, start time, namespace, never, buried, recovered.
 const SEAT_TABLE: u64 = 4096;
-const EPOCH: u64 = 0;
-const PID: u64 = 4;
-const START: u64 = 8;
-const NAMESPACE: u64 = 16;
-const NEVER: u64 = 24;
+const WORDS: [(u64, usize); 7] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 4), (28, 4), (32, 4)];
+
+fn set_line(file: &File, seat: u64, line: [u64; 7]) {
+    for ((at, bytes), value) in WORDS.into_iter().zip(line) {
+        write(file, SEAT_TABLE + 64 * seat + at, bytes, value);
+    }
+}
+
+/// A look at a seat that nobody holds. A rank that another test starts just now may have the description of its last
+/// holder too, until it is this program anew.
+fn free<V>(what: &str, mut look: impl FnMut() -> Result<V, Error>) -> Result<V, Error> {
+    let mut answer = None;
+    until(what, || {
+        answer = Some(look());
+        !matches!(answer, Some(Err(Error::SeatTaken { seat: 0, .. })))
+    });
+    answer.expect("just seen")
+}
+
+fn lines() -> impl Iterator<Item = [u64; 7]> {
+    let us = std::process::id();
+    let parent = nix::unistd::getppid().as_raw().cast_unsigned();
+    let pids = [0, 1, us, parent, 4_194_303, i32::MAX as u32, 1 << 31, u32::MAX];
+    let (start, space) = (u64::MAX - 1, u64::MAX - 2); // to be put in: what we say of ourselves
+    let times = [0, 1, start, u64::MAX, 1 << 63];
+    let spaces = [(0, 0), (space, 0), (space, 1), (u64::MAX, u64::from(u32::MAX))];
+    let epochs = [0, 1, 2, 0x3FF, 0x400, u32::MAX];
+    epochs.into_iter().flat_map(move |epoch| {
+        pids.into_iter().flat_map(move |pid| {
+            times.into_iter().flat_map(move |time| {
+                spaces.into_iter().flat_map(move |(space, never)| {
+                    [(0, 0), (epoch, epoch), (1, u32::MAX), (u32::MAX, 7)]
+                        .into_iter()
+                        .map(move |(b, r)| [epoch.into(), pid.into(), time, space, never, b.into(), r.into()])
+                })
+            })
+        })
+    })
+}
 
 #[test]
 fn any_words_in_a_seat_line_give_a_life_and_a_typed_answer() {
     let (file, segment) = built(&spec(2));
-    let at = |seat: u64, field: u64| SEAT_TABLE + 64 * seat + field;
     // Seat 1 is held by us, and says what a process says of itself.
     let seat = segment.take_seat(1).expect("it is free");
-    let us = std::process::id();
-    let start = read(&file, at(1, START), 8);
-    let namespace = read(&file, at(1, NAMESPACE), 8);
-    let parent = nix::unistd::getppid().as_raw().cast_unsigned();
-    let pids = [0, 1, us, parent, 4_194_303, i32::MAX as u32, 1 << 31, u32::MAX];
-    for epoch in [0, 1, 2, 0x3FF, 0x400, u32::MAX] {
-        for pid in pids {
-            for start_word in [0, 1, start, u64::MAX, 1 << 63] {
-                for (space, never) in [(0, 0), (namespace, 0), (namespace, 1), (u64::MAX, u32::MAX)] {
-                    for s in [0, 1] {
-                        write(&file, at(s, EPOCH), 4, epoch.into());
-                        write(&file, at(s, PID), 4, pid.into());
-                        write(&file, at(s, START), 8, start_word);
-                        write(&file, at(s, NAMESPACE), 8, space);
-                        write(&file, at(s, NEVER), 4, never.into());
-                    }
-                    let what =
-                        format!("epoch {epoch}, pid {pid}, start {start_word}, {space}, never {never}");
-                    // Nobody holds seat 0: the lock decides, then the epoch.
-                    let absent = epoch == 0 && never == 0;
-                    let expected = if absent { Life::Absent } else { Life::Dead };
-                    // A rank that another test starts just now may have our descriptor too, until it is this
-                    // program anew.
-                    until(&what, || segment.life(0) == expected);
-                    let mut answer = segment.take_seat(0);
-                    until(&what, || {
-                        if let Err(Error::SeatTaken { seat: 0, .. }) = answer {
-                            answer = segment.take_seat(0);
-                            return false;
-                        }
-                        true
-                    });
-                    match answer {
-                        Ok(_) => assert_eq!(epoch, 0, "{what}"),
-                        Err(Error::SeatDead { seat: 0, pid: said }) => {
-                            assert!(epoch != 0 && said == pid, "{what}")
-                        }
-                        Err(e) => panic!("{what}: {e}"),
-                    }
-                    // We hold seat 1: alive, unless the line names somebody else.
-                    let life = segment.life(1);
-                    let known = epoch != 0 && pid != 0 && space == namespace && start_word != 0;
-                    let ourselves = pid == us && start_word == start;
-                    let may_be_dead = known && !ourselves;
-                    assert!(life == Life::Alive || may_be_dead && life != Life::Absent, "{what}: {life:?}");
-                    let said = segment.take_seat(1).expect_err("we hold it");
-                    assert!(matches!(said, Error::SeatTaken { seat: 1, pid: said } if said == pid), "{what}");
-                    assert_eq!(segment.seat_pid(1), pid);
-                }
-            }
-        }
+    assert_eq!(seat.epoch(), 1);
+    let mut ours = [0; 7];
+    for (word, (at, bytes)) in ours.iter_mut().zip(WORDS) {
+        *word = read(&file, SEAT_TABLE + 64 + at, bytes);
     }
-    drop(seat);
+    let mut lives = [0; 2];
+    for mut line in lines() {
+        if line[2] == u64::MAX - 1 {
+            line[2] = ours[2];
+        }
+        if line[3] == u64::MAX - 2 {
+            line[3] = ours[3];
+        }
+        let [epoch, pid, start, space, never, buried, _] = line;
+        let what = format!("{line:?}");
+        set_line(&file, 0, line);
+        set_line(&file, 1, line);
+        // Nobody holds seat 0: the locks decide, then the epoch.
+        let expected = if epoch == 0 && never == 0 { Life::Absent } else { Life::Dead };
+        until(&what, || segment.life(0) == expected);
+        match free(&what, || segment.take_seat(0)) {
+            Ok(_) => assert_eq!(epoch, 0, "{what}"),
+            Err(Error::SeatDead { seat: 0, pid: said }) => {
+                assert!(epoch != 0 && u64::from(said) == pid, "{what}")
+            }
+            Err(e) => panic!("{what}: {e}"),
+        }
+        // We hold seat 1: alive, unless the line names somebody else, or another epoch than ours.
+        let life = segment.life(1);
+        let known = pid != 0 && space == ours[3] && start != 0;
+        let ourselves = (pid, start) == (ours[1], ours[2]);
+        let alive = epoch == 0 || epoch == 1 && buried != 1 && (ourselves || !known);
+        assert!(life != Life::Absent && (life == Life::Alive || !alive), "{what}: {life:?}");
+        lives[usize::from(life == Life::Alive)] += 1;
+        match segment.take_seat(1).expect_err("we hold it") {
+            Error::SeatTaken { seat: 1, .. } => {}
+            Error::SeatDead { seat: 1, .. } => assert!(!alive, "{what}"),
+            e => panic!("{what}: {e}"),
+        }
+        assert_eq!(u64::from(segment.seat_pid(1)), pid);
+    }
+    println!("the line of a living holder: {lives:?} (dead, alive)");
+    assert!(lives[0] > 0 && lives[1] > 0);
+}
+
+/// Where the seats of the dead are taken again, their names are recovered, so many as the words say and names there are.
+#[test]
+fn any_words_in_a_seat_line_end_a_recovery() {
+    let (file, segment) = built(&spec(2));
+    let mut answers = [0; 3];
+    for (i, line) in lines().enumerate().filter(|(i, _)| i % 7 == 0) {
+        set_line(&file, 0, line);
+        let mut recovered = 0_u32;
+        let any = i % 2 == 0;
+        let answer = free(&format!("{line:?}"), || {
+            recovered = 0;
+            let recover = |_: &Segment, _: &_, _| {
+                recovered += 1;
+                Ok(())
+            };
+            if any { segment.take_any_seat(recover) } else { segment.take_seat_again(0, recover) }
+        });
+        assert!(recovered <= 1023, "{line:?}");
+        match answer {
+            Ok(seat) => answers[seat.number()] += 1,
+            Err(Error::SeatSpoilt { seat: 0, deaths: 1024.. }) if !any => answers[2] += 1,
+            Err(e) => panic!("{line:?}: {e}"),
+        }
+        set_line(&file, 1, [0; 7]);
+    }
+    println!("seat 0, seat 1, spoilt: {answers:?}");
+    assert!(answers.iter().all(|n| *n > 0), "{answers:?}");
 }
 
 /// How a bad peer's bytes lie: the files of one test, newest last.
@@ -303,7 +355,7 @@ impl Spray {
         unsafe { &*self.map.as_ptr().cast::<<Real as Mem>::U64>().add(at) }
     }
 
-    /// Writes `count` words: each file gets it somewhere else. Everywhere; the seats; the ranks' places, or what lies at
+    /// Writes `count` words, in each file somewhere else: everywhere; the seats; the places, or what lies at
     /// the beginning of a ring; all behind these; the header, which is right again and again.
     fn words(&self, count: usize, random: &mut Random, recent: &mut [u64; 8]) {
         let end = self.map.len() / 8;
@@ -515,8 +567,8 @@ fn who_enters_beside_a_peer_that_writes_nonsense_comes_back_with_a_typed_answer(
         for i in 0..60 {
             let began = Instant::now();
             let answer = match i % 4 {
-                0 => Segment::create_named(name, &spec).map(|s| (s, None)),
-                _ => Segment::enter_named(name, &spec, 1 + i % 2, patience).map(|(s, seat)| (s, Some(seat))),
+                0 => Segment::create_named(name, &spec, 1),
+                _ => Segment::enter_named(name, &spec, 1 + i % 2, patience),
             };
             assert!(began.elapsed() < PATIENCE);
             let said = match answer {

@@ -69,7 +69,7 @@ fn a_stopped_holder_lives_however_often_one_looks() {
     running.signal(0, Signal::SIGCONT).expect("a child of ours can go on");
     let report = running.wait(PATIENCE).expect("it goes on and ends");
     assert!(report.success(), "{report}");
-    wait_for_death(&segment, 0); // it gave its seat up
+    assert_eq!(segment.life(0), Life::Dead, "it gave its seat up");
 }
 
 /// What a grandchild does: says that it is there, and ends when it is told to, or after a minute.
@@ -134,8 +134,8 @@ fn a_cloned_child_that_holds_the_lock_does_not_keep_its_parent_alive() {
     });
     let pid = running.pids()[0];
     outlived(running, &segment, || {
-        let said = segment.take_seat(0).expect_err("the lock is still held");
-        assert!(matches!(said, Error::SeatTaken { seat: 0, pid: p } if p == pid), "{said}");
+        let said = segment.take_seat(0).expect_err("the lock is still held, but its holder is dead");
+        assert!(matches!(said, Error::SeatDead { seat: 0, pid: p } if p == pid), "{said}");
     });
 }
 
@@ -203,8 +203,7 @@ fn a_seat_is_taken_once_by_one_process() {
     let said = segment.take_seat(2).expect_err("there is none");
     assert!(matches!(said, Error::NoSuchSeat { seat: 2, seats: 2 }), "{said}");
     drop(seat);
-    // Not at once, if another test of this process forks just while the seat is taken.
-    wait_for_death(&segment, 0);
+    assert_eq!(segment.life(0), Life::Dead);
     let said = segment.take_seat(0).expect_err("the others know it as dead");
     assert!(matches!(said, Error::SeatDead { seat: 0, pid } if pid == std::process::id()), "{said}");
 }

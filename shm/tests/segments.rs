@@ -7,25 +7,25 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::*;
-use sapwood_shm::{Error, Life, Processes, Segment, Spec};
+use sapwood_shm::{Error, Life, Processes, Seat, Segment, Spec};
 
 /// Enters seat 0 of the segment `x` of a folder, and hands the refusal back.
 fn refused(folder: &Folder, spec: &Spec) -> Error {
     Segment::enter_named_in(&folder.0, "x", spec, 0, PATIENCE).map(|_| ()).expect_err("it is refused")
 }
 
-/// A segment called `x` in which nobody sits, spoilt: `bytes` are written at `offset`.
-fn spoilt(test: &str, offset: u64, bytes: &[u8]) -> Folder {
+/// A segment called `x`, spoilt: `bytes` are written at `offset`. Seat 1 is held, so that it is not stale.
+fn spoilt(test: &str, offset: u64, bytes: &[u8]) -> (Folder, (Segment, Seat)) {
     let folder = Folder::new(test);
-    drop(Segment::create_named_in(&folder.0, "x", &spec(2)).expect("it can be built"));
+    let held = Segment::create_named_in(&folder.0, "x", &spec(2), 1).expect("it can be built");
     let file = OpenOptions::new().write(true).open(file_of(&folder.0, "x")).expect("it is there");
     file.write_all_at(bytes, offset).expect("it can be written");
-    folder
+    (folder, held)
 }
 
 #[test]
 fn a_file_that_holds_no_segment_is_refused() {
-    let folder = spoilt("magic", 0, b"nonsense");
+    let (folder, _held) = spoilt("magic", 0, b"nonsense");
     let said = refused(&folder, &spec(2));
     assert!(matches!(said, Error::NotASegment { found, .. } if found == u64::from_le_bytes(*b"nonsense")));
     assert!(file_of(&folder.0, "x").exists(), "what we do not know we leave alone");
@@ -33,24 +33,25 @@ fn a_file_that_holds_no_segment_is_refused() {
 
 #[test]
 fn another_version_is_refused() {
-    let folder = spoilt("version", 8, &77_u32.to_le_bytes());
-    assert!(matches!(refused(&folder, &spec(2)), Error::OtherVersion { found: 77, expected: 1 }));
+    let (folder, _held) = spoilt("version", 8, &77_u32.to_le_bytes());
+    assert!(matches!(refused(&folder, &spec(2)), Error::OtherVersion { found: 77, expected: 2 }));
 }
 
 #[test]
 fn another_kind_size_or_layout_is_refused() {
-    let folder = spoilt("kind", 8, &[]);
+    let (folder, _held) = spoilt("kind", 8, &[]);
     let said = refused(&folder, &Spec { kind: 901, ..spec(2) });
     assert!(matches!(said, Error::OtherKind { found: 900, expected: 901 }), "{said}");
     let said = refused(&folder, &spec(3));
     assert!(matches!(said, Error::OtherSize { found: 2, expected: 3 }), "{said}");
-    for other in [
-        Spec { fingerprint: 1, ..spec(2) },
-        Spec { body: 8192, ..spec(2) },
-        Spec { reserve: 4096, ..spec(2) },
-    ] {
+    let said = refused(&folder, &Spec { fingerprint: 1, ..spec(2) });
+    assert!(matches!(said, Error::OtherLayout { found: 0xfeed, expected: 1 }), "{said}");
+    for other in [Spec { body: 8192, ..spec(2) }, Spec { reserve: 4096, ..spec(2) }] {
         let said = refused(&folder, &other);
-        assert!(matches!(said, Error::OtherLayout { found, expected } if found != expected), "{said}");
+        assert!(
+            matches!(said, Error::OtherLengths { found, expected } if found.1 + 4096 == expected.1),
+            "{said}"
+        );
     }
     let (_segment, _seat) =
         Segment::enter_named_in(&folder.0, "x", &spec(2), 0, PATIENCE).expect("the right spec is let in");
@@ -58,7 +59,7 @@ fn another_kind_size_or_layout_is_refused() {
 
 #[test]
 fn a_truncated_file_is_refused() {
-    let folder = spoilt("short", 0, &[]);
+    let (folder, _held) = spoilt("short", 0, &[]);
     let path = file_of(&folder.0, "x");
     let whole = fs::metadata(&path).expect("it is there").len();
     for have in [whole - 1, 4096] {
@@ -86,15 +87,15 @@ fn wild_numbers_in_the_header_are_refused() {
     .into_iter()
     .enumerate()
     {
-        let folder = spoilt(&format!("wild{i}"), offset, &bytes);
+        let (folder, _held) = spoilt(&format!("wild{i}"), offset, &bytes);
         let said = refused(&folder, &spec(2));
-        assert!(matches!(said, Error::OtherLayout { .. } | Error::OtherSize { .. }), "{i}: {said}");
+        assert!(matches!(said, Error::OtherLengths { .. } | Error::OtherSize { .. }), "{i}: {said}");
     }
 }
 
 #[test]
 fn only_a_file_of_our_own_is_trusted() {
-    let folder = spoilt("trust", 0, &[]);
+    let (folder, _held) = spoilt("trust", 0, &[]);
     let path = file_of(&folder.0, "x");
     let untrusted = |word: &str| {
         let said = refused(&folder, &spec(2));
@@ -103,7 +104,7 @@ fn only_a_file_of_our_own_is_trusted() {
             "{said}"
         );
         let said =
-            Segment::create_named_in(&folder.0, "x", &spec(2)).map(|_| ()).expect_err("nor built over");
+            Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ()).expect_err("nor built over");
         assert!(matches!(said, Error::Untrusted { .. }), "{said}");
     };
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("it is ours");
@@ -128,14 +129,15 @@ fn only_a_file_of_our_own_is_trusted() {
 #[test]
 fn bad_names_are_refused() {
     for name in ["", ".x", "a/b", "a b", "ä", "../x", &"x".repeat(65)] {
-        let said = Segment::create_named(name, &spec(1)).map(|_| ()).expect_err("no file can be called so");
+        let said =
+            Segment::create_named(name, &spec(1), 0).map(|_| ()).expect_err("no file can be called so");
         assert!(matches!(&said, Error::BadName { name: n } if n == name), "{said}");
         let said = Segment::enter_named(name, &spec(1), 0, PATIENCE).map(|_| ()).expect_err("nor here");
         assert!(matches!(said, Error::BadName { .. }), "{said}");
     }
     let folder = Folder::new("names");
     for name in ["x".repeat(64), "a.B-c_9".to_owned(), "-".to_owned()] {
-        let segment = Segment::create_named_in(&folder.0, &name, &spec(1)).expect("a good name");
+        let (segment, _seat) = Segment::create_named_in(&folder.0, &name, &spec(1), 0).expect("a good name");
         assert!(file_of(&folder.0, &name).exists());
         segment.unlink().expect("it is ours");
     }
@@ -146,7 +148,7 @@ fn a_named_segment_is_ours_alone_and_goes_when_unlinked() {
     let name = name("unlink");
     let _forget = Forget::name(&name);
     let path = file_of(Path::new("/dev/shm"), &name);
-    let segment = Segment::create_named(&name, &spec(2)).expect("the name is free");
+    let (segment, _first) = Segment::create_named(&name, &spec(2), 0).expect("the name is free");
     let file = fs::metadata(&path).expect("it has its name");
     assert_eq!((file.mode() & 0o777, file.uid()), (0o600, nix::unistd::geteuid().as_raw()));
     let (other, _seat) = Segment::enter_named(&name, &spec(2), 1, PATIENCE).expect("it can be entered");
@@ -156,7 +158,7 @@ fn a_named_segment_is_ours_alone_and_goes_when_unlinked() {
     segment.unlink().expect("it is ours");
     assert!(!path.exists());
     segment.unlink().expect("once more does nothing");
-    let fresh = Segment::create_named(&name, &spec(2)).expect("the name is free again");
+    let (fresh, _second) = Segment::create_named(&name, &spec(2), 0).expect("the name is free again");
     assert_ne!(fresh.nonce(), segment.nonce());
     other.unlink().expect("the name is another's now, and stays");
     assert!(path.exists());
@@ -168,7 +170,7 @@ fn a_name_with_a_living_holder_is_taken() {
     let folder = Folder::new("taken");
     let (_segment, _seat) =
         Segment::enter_named_in(&folder.0, "x", &spec(2), 1, PATIENCE).expect("the name is free");
-    let said = Segment::create_named_in(&folder.0, "x", &spec(2)).map(|_| ()).expect_err("we sit there");
+    let said = Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ()).expect_err("we sit there");
     let me = std::process::id();
     assert!(matches!(&said, Error::NameTaken { name, holders } if name == "x" && *holders == [me]), "{said}");
     assert!(said.to_string().contains(&me.to_string()), "{said}");
@@ -181,19 +183,19 @@ fn a_name_whose_holders_are_all_dead_is_taken_over() {
     let (first, seat) = enter(&spec(2), 0).expect("the name is free");
     let (_, other) = enter(&spec(2), 1).expect("seat 1 is free");
     drop(seat);
-    wait_for_death(&first, 0);
+    assert_eq!(first.life(0), Life::Dead);
     let said = enter(&spec(2), 0).map(|_| ()).expect_err("seat 1 still lives, so seat 0 is known as dead");
     assert!(matches!(said, Error::SeatDead { seat: 0, .. }), "{said}");
     drop(other);
-    wait_for_death(&first, 1);
+    assert_eq!(first.life(1), Life::Dead);
     // Even for another spec: the old segment is nobody's.
     let (second, _seat) = enter(&spec(3), 0).expect("a stale name is free");
     assert_ne!(second.nonce(), first.nonce());
-    let created = Segment::create_named_in(&folder.0, "x", &spec(2)).map(|_| ());
+    let created = Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ());
     assert!(matches!(created, Err(Error::NameTaken { .. })), "the new one lives");
     drop(_seat);
-    wait_for_death(&second, 0);
-    let third = Segment::create_named_in(&folder.0, "x", &spec(2)).expect("stale again");
+    assert_eq!(second.life(0), Life::Dead);
+    let (third, _seat) = Segment::create_named_in(&folder.0, "x", &spec(2), 0).expect("stale again");
     assert_ne!(third.nonce(), second.nonce());
 }
 
@@ -211,7 +213,7 @@ fn the_name_of_a_killed_rank_is_taken_over() {
     let path = file_of(Path::new("/dev/shm"), &name);
     until("the rank has made the segment", || path.exists());
     let pid = running.pids()[0];
-    until("the rank sits in it", || match Segment::create_named(&name, &spec(1)) {
+    until("the rank sits in it", || match Segment::create_named(&name, &spec(1), 0) {
         Err(Error::NameTaken { holders, .. }) => holders == [pid],
         other => panic!("it lives, or is about to: {other:?}"),
     });
@@ -221,4 +223,17 @@ fn the_name_of_a_killed_rank_is_taken_over() {
         Err(Error::SeatTaken { .. }) => false,
         Err(e) => panic!("{e}"),
     });
+}
+
+/// Whoever was about to take the name away has died after it had retired the segment, in which somebody sits: the next
+/// one finds that it is not stale.
+#[test]
+fn a_segment_that_a_dead_process_has_retired_is_entered_all_the_same() {
+    let (folder, (segment, _held)) = spoilt("retired", 56, &1_u32.to_le_bytes());
+    let said = segment.take_seat(0).map(|_| ()).expect_err("nobody knows yet whether it is");
+    assert!(matches!(said, Error::Retired), "{said}");
+    assert_eq!(segment.life(0), Life::Absent, "the try has left nothing");
+    let entered = Segment::enter_named_in(&folder.0, "x", &spec(2), 0, PATIENCE);
+    let (other, _seat) = entered.expect("seat 1 lives, so it is not stale");
+    assert_eq!(other.nonce(), segment.nonce());
 }

@@ -2,21 +2,34 @@
 
 use std::error::Error;
 
-use super::{Effort, What, measure};
+use super::{Effort, Figure, Sums, What, measure};
 use crate::contender::Contender;
 use crate::peers;
 use crate::report::Row;
+use crate::work;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 const SIZES: [usize; 7] = [8, KIB, 16 * KIB, 256 * KIB, MIB, 16 * MIB, 64 * MIB];
 
-const ALL_REDUCE: What = What { name: "coll.allreduce", order: "allreduce", peers: true };
+const ALL_REDUCE: What = What {
+    name: "coll.allreduce",
+    order: "allreduce",
+    peers: true,
+    figure: Figure::Time,
+    sums: |bytes, ranks, _| Sums::Each(work::expected("allreduce", bytes, ranks)),
+};
 /// No peer has resident tensors; its figures are compared with the peers' private ones.
-const RESIDENT: What = What { name: "coll.allreduce_resident", order: "allreduce_resident", peers: false };
-const BARRIER: What = What { name: "coll.barrier", order: "barrier", peers: true };
-const BROADCAST: What = What { name: "coll.bcast", order: "bcast", peers: true };
+const RESIDENT: What =
+    What { name: "coll.allreduce_resident", order: "allreduce_resident", peers: false, ..ALL_REDUCE };
+const BARRIER: What = What { name: "coll.barrier", order: "barrier", ..ALL_REDUCE };
+const BROADCAST: What = What {
+    name: "coll.bcast",
+    order: "bcast",
+    sums: |bytes, ranks, _| Sums::Each(work::expected("bcast", bytes, ranks)),
+    ..ALL_REDUCE
+};
 
 /// Adds the peers to the contenders, and a row for each that can't take part.
 fn join_peers(ranks: usize, all: &mut Vec<Contender>, rows: &mut Vec<Row>) {

@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::Effort;
-use crate::contender::{Contender, pin};
+use crate::contender::Contender;
+use crate::flow::serve::pin;
 use crate::report::Row;
 
 /// Bytes of the copy and add rows: in the second-level cache, and in memory.

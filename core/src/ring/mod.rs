@@ -102,7 +102,8 @@ pub enum PopError {
     /// Nothing is there and nothing will come: the ring was closed, and all that was sent has been taken.
     Drained,
     /// A participant that lives, but has stopped or been stopped in the middle of writing, holds the very place that is
-    /// next. [`Owner::NOBODY`]: others were faster, again and again.
+    /// next; or one in the middle of reading holds the place at which a closed ring ends. [`Owner::NOBODY`]: others
+    /// were faster, again and again.
     Busy {
         /// Who.
         owner: Owner,
@@ -114,6 +115,15 @@ impl<T> PushError<T> {
     pub fn into_inner(self) -> T {
         match self {
             PushError::Full(value) | PushError::Closed(value) | PushError::Busy { value, .. } => value,
+        }
+    }
+
+    /// The same reason, for what `make` makes of the value.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> PushError<U> {
+        match self {
+            PushError::Full(value) => PushError::Full(make(value)),
+            PushError::Closed(value) => PushError::Closed(make(value)),
+            PushError::Busy { owner, value } => PushError::Busy { owner, value: make(value) },
         }
     }
 }

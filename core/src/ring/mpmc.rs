@@ -19,6 +19,7 @@
 //! | Writing(l, me)   | Full(l)          | the same producer            | store | Release  | the push takes effect      |
 //! | Full(l)          | Reading(l, me)   | a consumer at position (l,i) | CAS   | Relaxed  | the pop takes effect       |
 //! | Reading(l, me)   | Free(l+1)        | the same consumer            | store | Release  | the slot is given back     |
+//! | Writing(l, me)   | Free(l+1)        | the same one, if it panics   | store | Release  | given up: it was not sent  |
 //! | Writing(l, dead) | Free(l+1)        | anyone                       | CAS   | Release  | skipped: it was never sent |
 //! | Reading(l, dead) | Reading(l, me)   | anyone                       | CAS   | Relaxed  | taken over: an orphan      |
 //! | Free(l)          | Writing(l, seal) | a consumer at position (l,i) | CAS   | Relaxed  | closed, and drained        |
@@ -49,6 +50,7 @@
 //! o. So a CAS succeeds only on the very word that was loaded, and a verdict "o is dead" reached between the load and
 //! the CAS stays true. The lap wraps after 2^42 laps, the epoch after 2^10 owners of one seat: a participant that was
 //! stopped between load and CAS would have to resume exactly then (39 days of 20 ns operations in a ring of 64 slots).
+//! Positions wrap with the laps in rings of up to 2^22 slots; a larger one ends after 2^64 messages.
 //!
 //! # Orderings
 //!
@@ -57,14 +59,11 @@
 //!
 //! - MpmcPublish (Release) with MpmcPopLoad (Acquire): the value is read after it was written; also through a dead
 //!   reader's claim and any number of take-overs.
-//! - MpmcRelease and MpmcTakeOverFree (Release) with MpmcPushLoad (Acquire): a slot is overwritten after it was read. -
-//!   MpmcSkip (Release) with MpmcPushLoad: the next writer comes after whatever the dead one wrote; the dead one's
-//!   writes
-//!   come before MpmcSkip because of the proof of death (a kernel object released at its death, then looked at).
+//! - MpmcRelease and MpmcTakeOverFree (Release) with MpmcPushLoad (Acquire): a slot is overwritten after it was read.
+//! - MpmcSkip (Release) with MpmcPushLoad: the next writer comes after whatever the dead one wrote; the dead one's
+//!   writes come before MpmcSkip because of the proof of death (a kernel object released at its death, then looked at).
 //! - MpmcHintStore (Release) with MpmcHintLoad (Acquire): no value depends on it. It makes "empty" and "full" exact in
 //!   the happens-before sense: who was told of a push by other means finds it.
-//! - MpmcClose (Release) with MpmcLookClosed (Acquire): who learns that the ring was closed, and then finds a position
-//!   that nobody has claimed, has seen every push that came before the close.
 //!
 //! # Closing
 //!
@@ -73,7 +72,9 @@
 //! consumer that finds a closed ring empty *seals* the next position, by the CAS that a producer would claim it with.
 //! One of the two succeeds. Claims are made in order, so behind the seal nobody will ever claim, and "drained" is true
 //! for good; if the CAS fails, there is something to wait for. No fence and no second look is needed on the producers'
-//! way.
+//! way, and the flag itself is Relaxed: the seal decides, not the order in which flag and slots are seen. Who was told
+//! of a close by other means finds the flag, as he would any store that happened before. As long as a live reader of
+//! the lap before holds the very slot, it can't be sealed, and the answer is Busy.
 //!
 //! # What is delivered
 //!
@@ -217,6 +218,12 @@ impl<M: Mem> Hints<M> {
         self.tail.store(tail, Ordering::Release);
         self.head.store(head, Ordering::Release);
     }
+
+    /// Whether the ring was closed.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) != 0
+    }
 }
 
 impl<M: Mem> fmt::Debug for Hints<M> {
@@ -254,10 +261,11 @@ pub trait Peers<T> {
     /// False only for an owner that is proven to be dead. Asked only where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 
-    /// A message whose reader died holding it. Called before its slot is given back.
+    /// A message whose reader died holding it. Called before its slot is given back. `at` is its position modulo
+    /// 2^(42 + the logarithm of the capacity).
     fn orphan(&mut self, at: u64, reader: Owner, message: T);
 
-    /// A position whose writer died before it published: it was never sent.
+    /// A position (as for [`orphan`](Self::orphan)) whose writer died before it published: it was never sent.
     fn skipped(&mut self, _at: u64, _writer: Owner) {}
 }
 
@@ -308,6 +316,23 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
         Handle { region, me, shift, tail, head, _values: PhantomData }
     }
 
+    /// What this handle knows: before which position all are claimed by producers, and before which all are taken.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn positions(&self) -> (u64, u64) {
+        (self.tail, self.head)
+    }
+
+    /// A handle that knows what one of this name knew.
+    ///
+    /// # Safety
+    /// As for [`attach`](Self::attach); the other one is used no more, and these are its
+    /// [`positions`](Self::positions).
+    #[cfg(any(test, feature = "testing"))]
+    pub unsafe fn resume(region: R, me: Owner, tail: u64, head: u64) -> Self {
+        let shift = region.shift();
+        Handle { region, me, shift, tail, head, _values: PhantomData }
+    }
+
     /// Under which name.
     pub fn me(&self) -> Owner {
         self.me
@@ -338,14 +363,13 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
 
     /// Says that nothing more may be sent. Pushes that are on their way beside it may still take effect.
     pub fn close(&self) {
-        // Pairs with MpmcLookClosed.
-        self.region.hints().closed.store(1, M::at(Site::MpmcClose, Ordering::Release));
+        self.region.hints().closed.store(1, Ordering::Relaxed);
     }
 
     /// Whether the ring was closed. Messages may still be in it.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
-        self.region.hints().closed.load(M::at(Site::MpmcLookClosed, Ordering::Acquire)) != 0
+        self.region.hints().closed.load(Ordering::Relaxed) != 0
     }
 
     #[inline(always)]
@@ -382,11 +406,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     /// [`PushError`], with the message.
     #[inline]
     pub fn try_push(&mut self, value: T, peers: &mut impl Peers<T>) -> Result<u64, PushError<T>> {
-        self.try_push_with(|_| value, peers).map_err(|e| match e {
-            PushError::Full(()) => PushError::Full(value),
-            PushError::Closed(()) => PushError::Closed(value),
-            PushError::Busy { owner, .. } => PushError::Busy { owner, value },
-        })
+        self.try_push_with(|_| value, peers).map_err(|e| e.map(|()| value))
     }
 
     /// Appends what `make` makes of the position that was claimed for it. If `make` panics, the position is over.
@@ -412,7 +432,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
                     self.write(t, make);
                     return Ok(t);
                 }
-            } else if w.is_seal() {
+            } else if w.is_seal() && !M::broken(Bug::MpmcPassSeal) {
                 return Err(PushError::Closed(()));
             } else if d >= 0 {
                 let hint = self.region.hints().tail.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
@@ -552,7 +572,9 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     #[cold]
     fn writer_is_at_it(&mut self, h: u64, w: Word, peers: &mut impl Peers<T>) -> Result<(), PopError> {
         if w.is_seal() {
-            self.bury_readers(peers);
+            if !M::broken(Bug::MpmcForgetReaders) {
+                self.bury_readers(peers);
+            }
             return Err(PopError::Drained);
         }
         if self.is_alive(w.owner(), peers) {
@@ -569,7 +591,6 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     /// No producer has claimed `h`: is there something further on, or is this the end?
     #[inline]
     fn nothing_there(&mut self, h: u64, w: Word, d: i64, peers: &mut impl Peers<T>) -> Result<(), PopError> {
-        // Before the hint: what was pushed before the close is before the tail, and found.
         let closed = self.is_closed();
         let hint = self.region.hints().head.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
         if later(h, hint) != h {

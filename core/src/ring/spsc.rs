@@ -105,14 +105,19 @@ impl Shape {
         const { assert!(align_of::<T>() <= LINE, "values with the alignment of a cache line at most") };
         let (per_line, line_bytes) = (Self::per_line::<T>(), Self::line_bytes::<T>());
         let capacity = check(capacity, line_bytes)?;
-        let lines = capacity.div_ceil(per_line).next_power_of_two();
+        // The oldest value may be the last of its line, and the newest line may not be that one again.
+        let lines = (capacity + per_line - 1).div_ceil(per_line).next_power_of_two();
         Ok(Shape { capacity, per_line, line_bytes, lines })
     }
 
     /// Where value `i` of line `line` begins.
     #[inline(always)]
     pub fn value_at<T>(&self, line: u64, i: usize) -> usize {
-        (line as usize & (self.lines - 1)) * Self::line_bytes::<T>() + Self::first::<T>() + i * size_of::<T>()
+        if const { Self::per_line::<T>() == 7 && size_of::<T>() == COUNT } {
+            // The same, in fewer instructions: such a line is eight words, of which the count is the first.
+            return (((line as usize) << VALUES | i) & ((self.lines << VALUES) - 1)) * COUNT + COUNT;
+        }
+        self.count_at::<T>(line) + Self::first::<T>() + i * size_of::<T>()
     }
 
     /// Where the count of line `line` begins.
@@ -182,6 +187,13 @@ impl Position {
         Position(line << VALUES | values as u64)
     }
 
+    /// A word that another process wrote: more values than a line has count as a line.
+    const fn of(word: u64, per_line: usize) -> Position {
+        let position = Position(word);
+        let values = if position.values() < per_line { position.values() } else { per_line };
+        Position::new(position.line(), values)
+    }
+
     #[inline(always)]
     const fn line(self) -> u64 {
         self.0 >> VALUES
@@ -192,27 +204,16 @@ impl Position {
         (self.0 & ((1 << VALUES) - 1)) as usize
     }
 
-    /// A free word names a place of its line; a bad one may say what no consumer ever wrote.
-    fn within(self, per_line: usize) -> Position {
-        Position::new(self.line(), self.values().min(per_line - 1))
-    }
-
-    /// Values from here to `to`; a large number if `to` is before.
+    /// Values from here to `to`, which is settled; a large number if `to` is before.
     fn distance(self, to: Position, per_line: usize) -> u64 {
         let lines = to.line().wrapping_sub(self.line()) & LINES;
         let (from, to) = (self.values() as u64, to.values() as u64);
         lines.wrapping_mul(per_line as u64).wrapping_add(to).wrapping_sub(from)
     }
 
-    /// `n` values on in the same line; the end of a line is the beginning of the next one.
-    #[inline(always)]
-    const fn ahead(self, n: usize, per_line: usize) -> Position {
-        let next = self.0.wrapping_add(n as u64);
-        if Position(next).values() == per_line % (1 << VALUES) {
-            // The number of the next line, and no values.
-            return Position((self.0 | ((1 << VALUES) - 1)).wrapping_add(1));
-        }
-        Position(next)
+    /// The first place of the next line if this is the end of its line: the two are the same place.
+    const fn settled(self, per_line: usize) -> Position {
+        if self.values() < per_line { self } else { Position::new((self.line() + 1) & LINES, 0) }
     }
 }
 
@@ -227,20 +228,22 @@ const LINES: u64 = u64::MAX >> VALUES;
 /// The sending end.
 pub struct Producer<M: Mem, T: Shareable, R: Region<M, T>> {
     region: R,
-    /// Where the next value goes.
+    /// Where the next value goes; perhaps the end of a line.
     tail: Position,
-    /// Places that are free for all we know.
-    room: u64,
+    /// Up to where there is room, for all we know: in the line of `tail`.
+    limit: Position,
+    /// The free word as last seen.
+    free: Position,
     _values: PhantomData<fn(T) -> M>,
 }
 
 /// The receiving end.
 pub struct Consumer<M: Mem, T: Shareable, R: Region<M, T>> {
     region: R,
-    /// Where the next value comes from.
+    /// Where the next value comes from; perhaps the end of a line.
     head: Position,
-    /// Values of this line that are there for all we know.
-    ready: usize,
+    /// Up to where there are values, for all we know: in the line of `head`.
+    seen: Position,
     _values: PhantomData<fn(M) -> T>,
 }
 
@@ -264,16 +267,16 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     pub unsafe fn attach(region: R) -> Self {
         let per_line = Shape::per_line::<T>();
         let word = region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
-        let head = Position(word).within(per_line);
+        let free = Position::of(word, per_line).settled(per_line);
         // The newest line that holds values which have not been given back, if there is one.
         let counts = (0..region.shape().lines as u64).filter_map(|i| {
-            let line = head.line().wrapping_add(i) & LINES;
+            let line = free.line().wrapping_add(i) & LINES;
             let count = Position(region.count(line).load(M::at(Site::SpscLook, Ordering::Acquire)));
-            let newer = count.values() > if i == 0 { head.values() } else { 0 };
+            let newer = count.values() > if i == 0 { free.values() } else { 0 };
             (count.line() == line && newer && count.values() <= per_line).then_some(count)
         });
-        let tail = counts.last().map_or(head, |count| count.ahead(0, per_line));
-        Producer { region, tail, room: 0, _values: PhantomData }
+        let tail = counts.last().unwrap_or(free);
+        Producer { region, tail, limit: tail, free, _values: PhantomData }
     }
 
     /// Appends a value.
@@ -285,18 +288,19 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         if self.consumer_has_closed() {
             return Err(PushError::Closed(value));
         }
-        if self.room == 0 && !self.look_for_room() {
+        if self.tail == self.limit && !self.look_for_room() {
             return Err(PushError::Full(value));
         }
         let tail = self.tail;
         if M::broken(Bug::SpscPublishFirst) {
-            self.publish(tail, 1);
+            self.publish(1);
         }
         // SAFETY: the place is free: the consumer's free word has passed it a lap ago, seen with Acquire. Nobody reads
         // it before the count says so, and we are the only producer.
         self.region.cell(tail.line(), tail.values()).with_mut(|p| unsafe { p.write(value) });
-        self.publish(tail, 1);
-        self.room -= 1;
+        if !M::broken(Bug::SpscPublishFirst) {
+            self.publish(1);
+        }
         Ok(())
     }
 
@@ -310,33 +314,27 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         if self.consumer_has_closed() {
             return Err(PushError::Closed(()));
         }
-        if self.room < values.len() as u64 {
-            self.look_for_room();
-        }
-        let per_line = Shape::per_line::<T>();
-        let fit = values.len().min(self.room as usize);
-        let mut rest = &values[..fit];
-        while !rest.is_empty() {
+        let mut rest = values;
+        while !rest.is_empty() && (self.tail != self.limit || self.look_for_room()) {
             let tail = self.tail;
-            let (now, later) = rest.split_at(rest.len().min(per_line - tail.values()));
+            let (now, later) = rest.split_at(rest.len().min((self.limit.0 - tail.0) as usize));
             for (k, value) in now.iter().enumerate() {
-                // SAFETY: as in `try_push`; `room` covers all of them.
+                // SAFETY: as in `try_push`, for all places up to the limit.
                 self.region.cell(tail.line(), tail.values() + k).with_mut(|p| unsafe { p.write(*value) });
             }
-            self.publish(tail, now.len());
+            self.publish(now.len() as u64);
             rest = later;
         }
-        self.room -= fit as u64;
-        Ok(fit)
+        Ok(values.len() - rest.len())
     }
 
-    /// `n` more values of the line of `tail` are whole.
+    /// `n` more values of the line are whole.
     #[inline(always)]
-    fn publish(&mut self, tail: Position, n: usize) {
-        let count = tail.0.wrapping_add(n as u64);
+    fn publish(&mut self, n: u64) {
+        let line = self.tail.line();
+        self.tail.0 += n;
         // Pairs with SpscLook.
-        self.region.count(tail.line()).store(count, M::at(Site::SpscPublish, Ordering::Release));
-        self.tail = tail.ahead(n, Shape::per_line::<T>());
+        self.region.count(line).store(self.tail.0, M::at(Site::SpscPublish, Ordering::Release));
     }
 
     #[inline(always)]
@@ -345,21 +343,39 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         closed.load(M::at(Site::SpscLookEnd, Ordering::Acquire)) != 0
     }
 
+    /// Goes on to the next line at the end of one, and looks at the free word if that is needed for a place.
+    #[inline(never)]
     fn look_for_room(&mut self) -> bool {
-        let shape = self.region.shape();
-        let word = self.region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
-        let used = Position(word).distance(self.tail, Shape::per_line::<T>());
+        let per_line = Shape::per_line::<T>();
+        self.tail = self.tail.settled(per_line);
+        let mut room = self.room();
+        if room == 0 {
+            let word = self.region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
+            self.free = Position::of(word, per_line);
+            room = self.room();
+        }
+        self.limit = Position(self.tail.0 + room.min((per_line - self.tail.values()) as u64));
+        room > 0
+    }
+
+    /// Places that are free for all we know. A free word that makes no sense gives none.
+    fn room(&self) -> u64 {
         let one_more = u64::from(M::broken(Bug::SpscOneTooMany));
-        // A free word that makes no sense gives no room.
-        self.room = (shape.capacity as u64 + one_more).saturating_sub(used);
-        self.room > 0
+        let used = self.free.distance(self.tail, Shape::per_line::<T>());
+        (self.region.shape().capacity as u64 + one_more).saturating_sub(used)
+    }
+
+    /// Whether a value can be pushed.
+    pub fn has_room(&mut self) -> bool {
+        self.tail != self.limit || self.look_for_room()
     }
 
     /// Values that are in the ring, at most: the consumer may have taken some.
     pub fn len(&self) -> usize {
-        let shape = self.region.shape();
-        let word = self.region.ends().free.load(Ordering::Relaxed);
-        Position(word).distance(self.tail, Shape::per_line::<T>()).min(shape.capacity as u64) as usize
+        let (shape, per_line) = (self.region.shape(), Shape::per_line::<T>());
+        let free = Position::of(self.region.ends().free.load(Ordering::Relaxed), per_line);
+        // A consumer that has looked beyond the end of a line has given it back as the beginning of the next.
+        free.distance(self.tail.settled(per_line), per_line).min(shape.capacity as u64) as usize
     }
 
     /// Whether all that was sent has been taken.
@@ -382,6 +398,11 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
     pub fn is_closed(&self) -> bool {
         self.consumer_has_closed()
     }
+
+    /// Whether this end has closed, or a former producer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(Ordering::Relaxed) != 0
+    }
 }
 
 impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
@@ -390,9 +411,8 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     /// # Safety
     /// Nobody else is this ring's consumer, and everything that a former one did happened before.
     pub unsafe fn attach(region: R) -> Self {
-        let word = region.ends().free.load(Ordering::Relaxed);
-        let head = Position(word).within(Shape::per_line::<T>());
-        Consumer { region, head, ready: 0, _values: PhantomData }
+        let head = Position::of(region.ends().free.load(Ordering::Relaxed), Shape::per_line::<T>());
+        Consumer { region, head, seen: head, _values: PhantomData }
     }
 
     /// Takes the oldest value.
@@ -401,20 +421,20 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     /// [`PopError::Empty`], and [`PopError::Drained`] if the producer has closed.
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, PopError> {
-        if self.ready == 0 && !self.look() {
+        if self.head == self.seen && !self.look() {
             self.look_again()?;
         }
         let head = self.head;
-        let next = head.ahead(1, Shape::per_line::<T>());
+        self.head.0 += 1;
         if M::broken(Bug::SpscFreeFirst) {
-            self.free(next);
+            self.free(self.head);
         }
         // SAFETY: the line's count, seen with Acquire, says that the value is whole; the producer does not write here
         // before the free word has passed it, and we are the only consumer. Any bytes are a T.
         let value = self.region.cell(head.line(), head.values()).with(|p| unsafe { p.read() });
-        self.free(next);
-        self.ready -= 1;
-        self.head = next;
+        if !M::broken(Bug::SpscFreeFirst) {
+            self.free(self.head);
+        }
         Ok(value)
     }
 
@@ -427,19 +447,19 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
     pub fn pop_slice(&mut self, into: &mut [T]) -> Result<usize, PopError> {
         let mut got = 0;
         while got < into.len() {
-            if self.ready == 0 && !self.look() {
+            if self.head == self.seen && !self.look() {
                 if got > 0 {
                     break;
                 }
                 self.look_again()?;
             }
-            let (head, now) = (self.head, self.ready.min(into.len() - got));
+            let (head, there) = (self.head, (self.seen.0 - self.head.0) as usize);
+            let now = there.min(into.len() - got);
             for (k, value) in into[got..got + now].iter_mut().enumerate() {
-                // SAFETY: as in `try_pop`, for the `ready` values of this line.
+                // SAFETY: as in `try_pop`, for all places up to `seen`.
                 *value = self.region.cell(head.line(), head.values() + k).with(|p| unsafe { p.read() });
             }
-            self.ready -= now;
-            self.head = head.ahead(now, Shape::per_line::<T>());
+            self.head.0 += now as u64;
             got += now;
         }
         if got > 0 {
@@ -454,15 +474,17 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
         self.region.ends().free.store(to.0, M::at(Site::SpscFree, Ordering::Release));
     }
 
+    /// Goes on to the next line at the end of one, and looks at its count.
     #[inline(always)]
     fn look(&mut self) -> bool {
+        let per_line = Shape::per_line::<T>();
+        self.head = self.head.settled(per_line);
         let head = self.head;
         let count = Position(self.region.count(head.line()).load(M::at(Site::SpscLook, Ordering::Acquire)));
         // Of another line: the producer has not come here. Beyond the line's end: a bad word.
-        if count.line() == head.line() {
-            self.ready = count.values().min(Shape::per_line::<T>()).saturating_sub(head.values());
-        }
-        self.ready > 0
+        let values = if count.line() == head.line() { count.values().min(per_line) } else { 0 };
+        self.seen = Position::new(head.line(), values.max(head.values()));
+        self.seen != head
     }
 
     /// Nothing was there: is that for good?
@@ -478,7 +500,17 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Consumer<M, T, R> {
 
     /// Whether a value is there.
     pub fn has_next(&mut self) -> bool {
-        self.ready > 0 || self.look()
+        self.head != self.seen || self.look()
+    }
+
+    /// Whether the producer has closed. Values may still be there.
+    pub fn is_closed(&self) -> bool {
+        self.region.ends().closed[PRODUCER].load(M::at(Site::SpscLookEnd, Ordering::Acquire)) != 0
+    }
+
+    /// Whether this end has closed, or a former consumer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[CONSUMER].load(Ordering::Relaxed) != 0
     }
 
     /// Says that nobody will read any more: the producer's next push fails.
@@ -510,6 +542,8 @@ mod tests {
         assert_eq!(of(Shape::of::<()>(8)), Ok((7, 64, 2)));
         assert_eq!(of(Shape::of::<u128>(8)), Ok((3, 64, 4)));
         assert_eq!(of(Shape::of::<[u64; 7]>(8)), Ok((1, 64, 8)));
+        // Six values of the first line are read, and eight are there: fourteen places.
+        assert_eq!((of(Shape::of::<u64>(8)), of(Shape::of::<u64>(4))), (Ok((7, 64, 2)), Ok((7, 64, 2))));
         assert_eq!(of(Shape::of::<[u8; 64]>(8)), Ok((1, 128, 8)));
         assert_eq!(Shape::of::<u64>(0), Err(CapacityError::Zero));
         assert!(Shape::of::<[u64; 1 << 20]>(1 << 30).is_err());
@@ -518,14 +552,14 @@ mod tests {
     #[test]
     fn distances_wrap() {
         let last = Position::new(LINES, 6);
-        let next = last.ahead(1, 7);
+        let next = Position(last.0 + 1).settled(7);
         assert_eq!(next, Position::new(0, 0));
         assert_eq!((last.distance(next, 7), last.distance(last, 7)), (1, 0));
         assert!(next.distance(last, 7) > 1 << 32);
         assert_eq!((last.line(), last.values()), (LINES, 6));
-        assert_eq!(Position::new(5, 2).ahead(1, 3), Position::new(6, 0));
-        assert_eq!(Position::new(5, 0).ahead(1, 1), Position::new(6, 0));
-        assert_eq!(Position::new(5, 1).ahead(0, 1), Position::new(6, 0));
-        assert_eq!(Position::new(5, 0).ahead(2, 3), Position::new(5, 2));
+        assert_eq!(Position::new(5, 3).settled(3), Position::new(6, 0));
+        assert_eq!(Position::new(5, 3).distance(Position::new(6, 0), 3), 0);
+        assert_eq!(Position::new(5, 2).settled(3), Position::new(5, 2));
+        assert_eq!(Position::of(u64::MAX, 3), Position::new(LINES, 3));
     }
 }

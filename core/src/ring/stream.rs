@@ -228,6 +228,11 @@ impl<M: Mem, R: Region<M>> Writer<M, R> {
         self.region.ends().closed[WRITER].store(1, M::at(Site::StreamEnd, Ordering::Release));
     }
 
+    /// Whether this end has closed, or a former writer.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[WRITER].load(Ordering::Relaxed) != 0
+    }
+
     /// Whether all that was written has been read.
     pub fn is_empty(&mut self) -> bool {
         self.look() == self.region.capacity()
@@ -311,6 +316,11 @@ impl<M: Mem, R: Region<M>> Reader<M, R> {
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
         self.region.ends().closed[WRITER].load(M::at(Site::StreamLookEnd, Ordering::Acquire)) != 0
+    }
+
+    /// Whether this end has closed, or a former reader.
+    pub fn has_closed(&self) -> bool {
+        self.region.ends().closed[READER].load(Ordering::Relaxed) != 0
     }
 
     /// Says that nobody will read any more: the writer's next write fails.

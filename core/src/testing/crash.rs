@@ -10,7 +10,7 @@ use std::boxed::Box;
 use std::panic::{catch_unwind, resume_unwind};
 use std::thread_local;
 
-use crate::mem::{Atom, Mem, Ordering, RaceCell, Real, Woke};
+use crate::mem::{Atom, Bug, Mem, Ordering, RaceCell, Real, Woke};
 
 /// Core atomics, until the thread's budget of shared operations is spent.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,7 @@ pub struct Killed;
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
     static DEAD: Cell<bool> = const { Cell::new(false) };
+    static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
 /// Whether the operation may happen. Kills the thread when its budget is spent.
@@ -50,6 +51,19 @@ impl Crash {
             Err(e) if e.is::<Killed>() => None,
             Err(e) => resume_unwind(e),
         }
+    }
+
+    /// Runs `body` with a mistake in the logic switched on, in this thread.
+    pub fn with_bug<V>(bug: Bug, body: impl FnOnce() -> V) -> V {
+        struct Off;
+        impl Drop for Off {
+            fn drop(&mut self) {
+                BUG.set(None);
+            }
+        }
+        BUG.set(Some(bug));
+        let _off = Off;
+        body()
     }
 }
 
@@ -137,5 +151,8 @@ impl Mem for Crash {
     }
     fn touch(_bytes: usize) {
         alive();
+    }
+    fn broken(bug: Bug) -> bool {
+        BUG.get() == Some(bug)
     }
 }

@@ -19,10 +19,14 @@ use crate::sizes::Area;
 use crate::sizes::Sizes;
 
 /// Bytes that start on a page.
-struct Pages(*mut u8, Block);
+pub(super) struct Pages(*mut u8, Block);
 
 impl Pages {
-    fn new(bytes: usize) -> Self {
+    pub(super) fn start(&self) -> *mut u8 {
+        self.0
+    }
+
+    pub(super) fn new(bytes: usize) -> Self {
         let block = Block::from_size_align(bytes.max(64), 4096).expect("a size that fits");
         // SAFETY: the size is not zero.
         let start = unsafe { alloc_zeroed(block) };

@@ -1,13 +1,20 @@
-//! Memory families and a heap region for tests: feature `testing`, uses std.
+//! Memory families, a heap region, a pipe in memory and the contract of links, for tests: feature `testing`, uses std.
 
+pub mod contract;
 mod count;
 mod crash;
+pub mod explore;
 mod heap;
 mod hostile;
+mod pipe;
 mod rings;
+mod works;
 
+pub use contract::{Rig, contract};
 pub use count::{Count, Counts};
 pub use crash::{Crash, Killed};
 pub use heap::Heap;
 pub use hostile::{Adversary, Hostile, TICK};
+pub use pipe::MemoryPipe;
 pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use works::{Table, Yard};

@@ -1,9 +1,15 @@
 //! The models, by protocol. Each is a function of the bound on preemptions that returns the executions explored.
 
 pub mod barrier;
+pub mod blocks;
 pub mod board;
+pub mod claim;
 pub mod doorbell;
+pub mod latest;
 pub mod member;
+pub mod mpmc;
+pub mod spsc;
+pub mod stream;
 
 /// The bound on preemptions: `None` is none.
 pub type Bound = Option<usize>;

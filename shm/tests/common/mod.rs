@@ -1,11 +1,13 @@
 //! What the tests share: names that go again, bounded waiting, words in a segment's body.
 #![allow(dead_code)] // each test program uses a part of it
 
+pub(crate) mod rings;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
-use sapwood_shm::{Life, Running, Segment, Spec};
+use sapwood_shm::{Error, Life, Running, Seat, Segment, Spec};
 
 pub(crate) type Word = <Real as Mem>::U32;
 
@@ -126,4 +128,37 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 /// Whether the process runs no more, be it reaped or not.
 pub(crate) fn ended(pid: u32) -> bool {
     matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// Words of the body that make up an object: each is 0 or names its owner.
+pub(crate) const OWNED: std::ops::Range<usize> = 64..128;
+
+/// The name of an owner, as an object's word holds it.
+pub(crate) fn owner(seat: usize, epoch: u32) -> u32 {
+    (seat as u32 + 1) << 10 | epoch & 1023
+}
+
+/// Takes a free word of the object.
+pub(crate) fn own(segment: &Segment, seat: &Seat) {
+    let mine = owner(seat.number(), seat.epoch());
+    let taken = OWNED.map(|i| word(segment, i)).any(|w| w.cas(0, mine, Ordering::Relaxed).is_ok());
+    assert!(taken, "the object has a word for everybody");
+}
+
+/// Recovers the object from a dead holder: each of its words is taken over by the newcomer, under its own name, then
+/// freed. A newcomer that dies in between leaves its name.
+pub(crate) fn recover(segment: &Segment, me: &Seat, dead: u32) -> Result<(), Error> {
+    let (mine, theirs) = (owner(me.number(), me.epoch()), owner(me.number(), dead));
+    for w in OWNED.map(|i| word(segment, i)) {
+        if w.cas(theirs, mine, Ordering::Acquire).is_ok() {
+            w.store(0, Ordering::Release);
+        }
+    }
+    Ok(())
+}
+
+/// Every owner that the object names, as (seat, epoch).
+pub(crate) fn owners(segment: &Segment) -> Vec<(usize, u32)> {
+    let words = OWNED.map(|i| word(segment, i).load(Ordering::Acquire)).filter(|w| *w != 0);
+    words.map(|w| ((w >> 10) as usize - 1, w & 1023)).collect()
 }

@@ -1,0 +1,93 @@
+//! What the dead leave in an arena.
+
+use super::handle::Orphans;
+use super::word::POSITION_BITS;
+use super::{Blocks, Flight, Header, OwnSeat, Peers, Raw, Region, Word};
+use crate::mem::{Atom, Bug, Mem, Ordering, Site};
+use crate::owner::Owner;
+use crate::ring::mpmc::{self, LAP_BITS, State};
+
+/// What a recovery came upon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Blocks that the dead one held, which are free now.
+    pub freed: u32,
+    /// Blocks that the dead one has sent, or was receiving, which are still on their way to somebody.
+    pub in_flight: u32,
+}
+
+impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
+    /// Clears everything that `dead` left in the arena and in its ring; messages that it was receiving come to `peers`
+    /// as orphans. Needed before its seat may be used again: a newcomer calls this, before it loans or receives, with
+    /// the name of its predecessor and with those of newcomers that died over that. Messages that it has sent stay on
+    /// their way.
+    ///
+    /// # Errors
+    /// [`OwnSeat`], where `dead`'s seat is our own, and we have held a block before the first recovery of our seat:
+    /// whose is whose can't be told any more.
+    pub fn recover(&mut self, dead: Owner, peers: &mut impl Peers) -> Result<Recovered, OwnSeat> {
+        // A bit stands for all who have had the seat, so our own is looked for once, before it can be ours.
+        let own = dead.seat() == self.me().seat();
+        if own && !self.cleared && !self.fresh {
+            return Err(OwnSeat { seat: dead.seat() });
+        }
+        let done = own && core::mem::replace(&mut self.cleared, true);
+        let mut recovered = Recovered::default();
+        if M::broken(Bug::BlockRingFirst) {
+            self.recover_ring(dead, peers);
+        }
+        if let Some(bit) = Word::bit(dead.seat()).filter(|_| !done) {
+            for index in 0..self.region().shape().blocks() {
+                if !self.recover_block(index, bit, dead, peers, &mut recovered) {
+                    break;
+                }
+            }
+        }
+        self.recover_ring(dead, peers);
+        Ok(recovered)
+    }
+
+    fn recover_ring(&mut self, dead: Owner, peers: &mut impl Peers) {
+        let shift = self.ring.region().shift();
+        let mut orphans = Orphans { arena: &self.arena, peers, shift, fresh: &mut self.fresh };
+        self.ring.recover(dead, &mut orphans);
+    }
+
+    /// False: a newcomer has the seat, and what is left is its own.
+    fn recover_block(
+        &self,
+        index: u32,
+        bit: u64,
+        dead: Owner,
+        peers: &mut impl Peers,
+        recovered: &mut Recovered,
+    ) -> bool {
+        let header = self.region().header(index);
+        // Pairs with BlockLoan and BlockTake: a newcomer's block shows that there is a newcomer.
+        let w = Word(header.word.load(M::at(Site::BlockRecoverLoad, Ordering::Acquire)));
+        if w.holders() & bit == 0 {
+            return true;
+        }
+        if !M::broken(Bug::BlockIgnoreSuccessor) && peers.succeeded(dead) {
+            return false;
+        }
+        if self.is_in_flight(header, w) && !M::broken(Bug::BlockFreeInFlight) {
+            recovered.in_flight += 1;
+            return true;
+        }
+        // Pairs with BlockLoanLoad. Losing the race is fine: the block has changed hands, or is free.
+        let o = M::at(Site::BlockRecover, Ordering::Release);
+        recovered.freed += u32::from(header.word.cas(w.0, w.without(bit).0, o).is_ok());
+        true
+    }
+
+    /// Whether a block, whose word is `w`, travels in a message that somebody will receive.
+    fn is_in_flight(&self, header: &Header<M>, w: Word) -> bool {
+        let flight = Flight(header.flight.load(Ordering::Relaxed));
+        let ring = self.ring.region();
+        let (slot, lap) = (ring.slot(flight.position()).word(), flight.position() >> ring.shift());
+        let known = LAP_BITS.min(POSITION_BITS - ring.shift());
+        let same_lap = (slot.lap() ^ lap) & ((1 << known) - 1) == 0;
+        flight.is_of(w) && same_lap && matches!(slot.state(), State::Full | State::Reading)
+    }
+}
