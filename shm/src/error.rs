@@ -129,6 +129,9 @@ pub enum Error {
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
+    /// No frames have that shape.
+    #[error(transparent)]
+    Frames(#[from] sapwood_core::blocks::ShapeError),
     /// A link that holds too little to carry frames.
     #[error("a link of {asked} bytes each way can't carry frames: it needs {least}")]
     LinkTooSmall {

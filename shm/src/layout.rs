@@ -87,6 +87,7 @@ pub(crate) mod kind {
     pub(crate) const LATEST: u32 = 4;
     pub(crate) const STREAM: u32 = 5;
     pub(crate) const LINK: u32 = 6;
+    pub(crate) const FRAMES: u32 = 7;
 }
 
 /// A kind in a sentence.
@@ -98,6 +99,7 @@ pub(crate) fn kind_name(of: u32) -> String {
         kind::LATEST => "a newest value".to_owned(),
         kind::STREAM => "a stream of bytes".to_owned(),
         kind::LINK => "a link".to_owned(),
+        kind::FRAMES => "frames".to_owned(),
         other => format!("something of kind {other}"),
     }
 }

@@ -101,6 +101,18 @@ impl Segment {
         now == 0 || (now ^ epoch) & OWNER_EPOCH != 0 || line.buried.load(Ordering::Acquire) == now
     }
 
+    /// Whether somebody has taken the seat since `epoch`, of which the last ten bits count.
+    pub(crate) fn owner_succeeded(&self, seat: usize, epoch: u32) -> bool {
+        // As in `owner_alive`.
+        Real::fence(Ordering::Acquire);
+        seat < self.spec().seats && (self.seat_epoch(seat) ^ epoch) & OWNER_EPOCH != 0
+    }
+
+    /// Under which epoch the seat was taken last; 0: never.
+    pub(crate) fn seat_epoch(&self, seat: usize) -> u32 {
+        self.seat_line(seat).epoch.load(Ordering::Acquire)
+    }
+
     /// The life of whoever took the seat under `epoch`, which has been seen in its line.
     pub(crate) fn holder_life(&self, seat: usize, epoch: u32) -> Life {
         let line = self.seat_line(seat);

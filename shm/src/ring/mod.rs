@@ -5,6 +5,7 @@
 //! | [`spsc`]   | one to one     | values, in order       | [`spsc::pair`]; [`spsc::Producer`], [`spsc::Consumer`]       |
 //! | [`mpmc`]   | many to many   | values, in order       | [`mpmc::threads`]; [`mpmc::Ring`]                            |
 //! | [`stream`] | one to one     | bytes, in order        | [`stream::pair`]; [`stream::Writer`], [`stream::Reader`]     |
+//! | [`frames`] | many to many   | bytes made in place    | [`frames::threads`]; [`frames::Frames`]                      |
 //! | [`latest`] | one to many    | the newest value       | [`latest::pair`]; [`latest::Writer`], [`latest::Reader`]     |
 //!
 //! **Between threads** `pair` and `threads` hand out the ends. **Between processes** each takes its end by itself:
@@ -31,6 +32,7 @@
 //! Values are [`Shareable`]: plain data in which any bytes are a legal value.
 
 mod figures;
+pub mod frames;
 pub mod latest;
 pub(crate) mod member;
 pub mod mpmc;

@@ -13,8 +13,8 @@
 //!
 //! # Safety
 //! The protocol asks that no two handles have one name and that a name is used again only after recovery: a name is a
-//! seat and its epoch; a seat has one holder, whose epoch is its own, and a newcomer to a seat recovers every older name
-//! of it before it does anything else. In a block, each handle that `threads` makes has a name of its own.
+//! seat and its epoch; a seat has one holder, whose epoch is its own, and a newcomer to a seat recovers every older
+//! name of it before it does anything else. In a block, each handle that `threads` makes has a name of its own.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;

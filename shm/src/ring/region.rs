@@ -4,6 +4,7 @@
 //! spsc     0: free word  128: closed words           256: lines, 64 bytes or a multiple each
 //! mpmc     0: tail hint  128: head hint  256: closed  384: slots, 64 bytes or a multiple each
 //! latest   0: number of the newest value             128: 4 cells, 64 bytes or a multiple each
+//! frames   a ring of descriptors as mpmc; then a header of 64 bytes for each frame; then the frames' bytes
 //! stream   0: written    128: read       256: closed  384: bytes
 //! ```
 //! All of it begins as zeros, which is an empty ring: nothing has to be initialised by anybody who could die doing it.
@@ -18,7 +19,9 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use sapwood_core::mem::{Mem, Real};
+use sapwood_core::blocks;
+use sapwood_core::board::Buffer;
+use sapwood_core::mem::{Mem, RaceCell, Real};
 use sapwood_core::ring::{CapacityError, latest, mpmc, spsc, stream};
 use sapwood_core::shareable::Shareable;
 
@@ -267,6 +270,70 @@ unsafe impl stream::Region<Real> for Pipe {
             self.bytes.add(begin).copy_to_nonoverlapping(NonNull::from(&mut *a).cast(), a.len());
             self.bytes.copy_to_nonoverlapping(NonNull::from(&mut *b).cast(), b.len());
         }
+    }
+}
+
+/// Blocks that are lent: their headers, then their bytes.
+pub(crate) struct Arena {
+    headers: NonNull<blocks::Header<Real>>,
+    bytes: NonNull<u8>,
+    shape: blocks::Shape,
+    guard: Cell<()>,
+    _memory: Memory,
+}
+
+// SAFETY: addresses and what keeps them mapped; the protocol guards each access.
+unsafe impl Send for Arena {}
+
+impl Clone for Arena {
+    fn clone(&self) -> Self {
+        Arena { guard: RaceCell::new(()), _memory: self._memory.clone(), ..*self }
+    }
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arena of {:?} at {:?}", self.shape, self.headers)
+    }
+}
+
+impl Arena {
+    /// Bytes that it needs.
+    pub(crate) fn bytes(shape: blocks::Shape) -> u64 {
+        let header = size_of::<blocks::Header<Real>>() as u64;
+        u64::from(shape.blocks()) * (header + shape.bytes() as u64)
+    }
+
+    pub(crate) fn new(memory: Memory, shape: blocks::Shape) -> Self {
+        let count = shape.blocks() as usize;
+        let front = count * size_of::<blocks::Header<Real>>();
+        let lines = count * (shape.bytes() / size_of::<Line>());
+        let bytes = memory.at::<Line>(front, lines).cast();
+        Arena { headers: memory.at(0, count), bytes, shape, guard: RaceCell::new(()), _memory: memory }
+    }
+}
+
+// SAFETY: every clone has the same addresses; `new` has found room for the headers and the bytes of every block, which
+// begin on cache lines, and no other number is asked for.
+unsafe impl blocks::Region<Real> for Arena {
+    #[inline(always)]
+    fn header(&self, block: u32) -> &blocks::Header<Real> {
+        debug_assert!(block < self.shape.blocks());
+        // SAFETY: one of our headers; atomic words.
+        unsafe { self.headers.add(block as usize).as_ref() }
+    }
+
+    #[inline(always)]
+    fn bytes(&self, block: u32) -> Buffer<'_, Real> {
+        debug_assert!(block < self.shape.blocks());
+        // SAFETY: one of our blocks.
+        let start = unsafe { self.bytes.add(block as usize * self.shape.bytes()) };
+        Buffer { start: start.as_ptr(), guard: &self.guard }
+    }
+
+    #[inline(always)]
+    fn shape(&self) -> blocks::Shape {
+        self.shape
     }
 }
 

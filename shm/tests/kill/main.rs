@@ -37,6 +37,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod frames;
 mod links;
 mod many;
 mod named;
@@ -87,6 +88,8 @@ const SCENARIOS: &[Scenario] = &[
     (many::Succeed::NAME, die::<many::Succeed>),
     (many::StallPush::NAME, stall::<many::StallPush>),
     (many::StallPop::NAME, stall::<many::StallPop>),
+    (frames::Send::NAME, die::<frames::Send>),
+    (frames::Receive::NAME, die::<frames::Receive>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
 ];

@@ -1,0 +1,506 @@
+//! Frames: bytes that are made where they are read. A frame is lent, filled, sent and received without a copy; whoever
+//! dies on the way, no frame is lost and none has two holders. See [`sapwood_core::blocks`] for the protocol.
+//!
+//! A frame whose send returned is received by one participant, unless that one dies before its receive returns: then it
+//! is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died is
+//! free again, once somebody finds no other or takes the dead one's seat.
+//!
+//! # Safety
+//! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory), and
+//! that a newcomer recovers its seat before anything else, with one handle for all its predecessors: `enter` does. The
+//! bytes of a block are its holder's alone: a loan and a message have the block, and hand it over when they are sent or
+//! dropped. Bytes are always initialised.
+#![allow(unsafe_code)]
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use sapwood_core::blocks::{self, Block, Blocks, DescriptorError, Immortal, Raw, Shape};
+use sapwood_core::mem::Real;
+use sapwood_core::owner::Owner;
+use sapwood_core::ring::mpmc::Handle;
+
+use super::member::{self, Member, Recover, Watch};
+use super::region::{Arena, Slots};
+use super::{Figures, Peer, PopError, PushError};
+use crate::error::Error;
+use crate::layout::kind;
+use crate::memory::Memory;
+use crate::segment::{Segment, Spec};
+
+/// The most participants: each has a bit in a frame's word.
+pub const PARTICIPANTS: usize = blocks::SEATS as usize;
+
+type Inner = Blocks<Real, Arena, Slots<Raw>>;
+
+/// Why no frame was lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoanError {
+    /// All frames are held by the living, or on their way.
+    #[error("no frame is free: all {frames} of {bytes} bytes are held or on their way")]
+    Exhausted {
+        /// How many there are.
+        frames: u32,
+        /// How many bytes each has.
+        bytes: usize,
+    },
+    /// This process is a forked child of the one that has this handle.
+    #[error("a forked child does not hold its parent's end of a ring")]
+    Forked,
+}
+
+/// Why no frame was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// Nothing is there, or not yet.
+    #[error(transparent)]
+    Ring(#[from] PopError),
+    /// A message names a frame that it can't have: a bad peer has sent it. It is gone.
+    #[error("{0}")]
+    Bad(DescriptorError),
+}
+
+/// The segment that `frames` frames of `bytes` bytes for `participants` handles need: for those who make, inherit or
+/// receive it by themselves.
+///
+/// # Errors
+/// [`Error::Capacity`], unless the number of frames is a power of two that a ring can have; [`Error::Frames`];
+/// [`Error::Participants`].
+pub fn spec(frames: usize, bytes: usize, participants: usize) -> Result<Spec, Error> {
+    if !(1..=PARTICIPANTS).contains(&participants) {
+        return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
+    }
+    let (shape, ring) = shape(frames, bytes)?;
+    let figures = Figures { size: shape.bytes() as u64, align: 64, ..Figures::of::<u8>(frames) };
+    Ok(member::spec(kind::FRAMES, figures, participants, ring as u64 + Arena::bytes(shape)))
+}
+
+/// The shape of the arena, and where it begins behind the ring.
+fn shape(frames: usize, bytes: usize) -> Result<(Shape, usize), Error> {
+    let ring = Slots::<Raw>::bytes(frames)?;
+    let most = u32::MAX as usize;
+    if bytes > most {
+        return Err(blocks::ShapeError::TooLarge { asked: bytes, most }.into());
+    }
+    Ok((Shape::of(frames, bytes)?, ring as usize))
+}
+
+/// The handles of `frames` frames of `bytes` bytes, one for each of `participants` threads.
+///
+/// ```
+/// use sapwood_shm::ring::frames;
+///
+/// let mut handles = frames::threads(8, 1 << 20, 2)?;
+/// let (mut reader, mut writer) = (handles.pop().unwrap(), handles.pop().unwrap());
+/// let mut frame = writer.loan()?;
+/// frame[..5].copy_from_slice(b"bytes");
+/// frame.send(5).map_err(|e| e.map(drop))?;
+/// assert_eq!(&reader.receive()?[..], b"bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As for [`spec`], and [`Error::NoSpace`].
+pub fn threads(frames: usize, bytes: usize, participants: usize) -> Result<Vec<Frames>, Error> {
+    let body = spec(frames, bytes, participants)?.body;
+    let memory = Memory::block("frames", body)?;
+    let handle = |seat| {
+        let inner = inner(&memory, frames, bytes, Owner::new(seat, 1))?;
+        Ok(Frames { inner, others: Others::new(0), member: Member::thread(), _memory: memory.clone() })
+    };
+    (0..participants as u32).map(handle).collect()
+}
+
+/// The handle of a name that nobody else has, and whose seat, if it had holders before, is recovered with it first.
+fn inner(memory: &Memory, frames: usize, bytes: usize, me: Owner) -> Result<Inner, Error> {
+    let (shape, front) = shape(frames, bytes)?;
+    let slots = Slots::new(memory.part(0, front), frames)?;
+    let arena = Arena::new(memory.part(front, Arena::bytes(shape) as usize), shape);
+    // SAFETY: see the top.
+    let attached = unsafe { Blocks::attach(arena, Handle::attach(slots, me)) };
+    attached.map_err(|e| Error::NoSuchSeat { seat: e.seat as usize, seats: PARTICIPANTS })
+}
+
+/// What this participant knows of the others, and has of the dead.
+#[derive(Debug)]
+struct Others {
+    segment: Option<Arc<Segment>>,
+    watch: Watch,
+    at_once: bool,
+    me: usize,
+    orphans: Vec<blocks::Message>,
+}
+
+impl Others {
+    fn new(seats: usize) -> Self {
+        let orphans = Vec::with_capacity(seats);
+        Others { segment: None, watch: Watch::default(), at_once: false, me: usize::MAX, orphans }
+    }
+
+    fn is_dead(&mut self, owner: Owner) -> bool {
+        let Some(segment) = &self.segment else { return false };
+        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
+        segment.owner_known_dead(seat, epoch)
+            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
+    }
+}
+
+impl blocks::Peers for Others {
+    fn alive(&mut self, owner: Owner) -> bool {
+        !self.is_dead(owner)
+    }
+
+    fn succeeded(&mut self, dead: Owner) -> bool {
+        let seat = dead.seat() as usize;
+        // Our own seat is recovered by us, before we are in it.
+        let others = self.segment.as_ref().filter(|_| seat != self.me);
+        others.is_some_and(|segment| segment.owner_succeeded(seat, dead.epoch()))
+    }
+
+    fn orphan(&mut self, _: Owner, message: blocks::Message) -> Option<blocks::Message> {
+        // There is room for one of every seat, and a seat receives one message at a time.
+        if self.orphans.len() == self.orphans.capacity() {
+            return Some(message);
+        }
+        self.orphans.push(message);
+        None
+    }
+}
+
+/// One participant's handle, which can lend, send and receive. Dropping it gives its seat up.
+///
+/// ```
+/// use sapwood_shm::ring::frames::Frames;
+///
+/// // Each in a process of its own; up to 4 of them, with 16 frames of 1 MiB.
+/// # let name = &format!("doc-frames-{}", std::process::id());
+/// let mut writer = Frames::open(name, 16, 1 << 20, 4)?;
+/// let mut reader = Frames::open(name, 16, 1 << 20, 4)?;
+/// let mut frame = writer.loan()?;
+/// frame.fill(7);
+/// frame.send(1 << 20).map_err(|e| e.map(drop))?;
+/// let received = reader.receive()?;
+/// assert!(received.len() == 1 << 20 && received.iter().all(|byte| *byte == 7));
+/// # drop(received);
+/// # reader.segment().unwrap().unlink()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Frames {
+    inner: Inner,
+    others: Others,
+    member: Member,
+    _memory: Memory,
+}
+
+impl Frames {
+    /// A participant of the frames called `name`, whose memory is made if there is none.
+    ///
+    /// # Errors
+    /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), and [`Error::Frames`].
+    pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
+        let spec = spec(frames, bytes, participants)?;
+        Self::enter(frames, bytes, participants, |recover| Member::open(name, &spec, None, recover))
+    }
+
+    /// A participant of new frames without a name, in a [`segment`](Self::segment) to be handed on.
+    ///
+    /// # Errors
+    /// As for [`spec`], and [`Error::NoSpace`].
+    pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
+        Self::attach(&member::create(&spec(frames, bytes, participants)?)?, frames, bytes)
+    }
+
+    /// A participant of the frames in a segment that was inherited or received.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
+        let seats = segment.spec().seats;
+        let spec = spec(frames, bytes, seats)?;
+        Self::enter(frames, bytes, seats, |recover| Member::sit(segment, &spec, None, recover))
+    }
+
+    fn enter(
+        frames: usize,
+        bytes: usize,
+        seats: usize,
+        sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>,
+    ) -> Result<Self, Error> {
+        let (mut others, mut handle) = (Others::new(seats), None);
+        let member = sit(&mut |segment, me, dead| {
+            let (seat, name) = (me.number(), member::name(me));
+            others.me = seat;
+            // SAFETY: the segment stays mapped: to the end of this call, and then as long as the member has it.
+            let memory = unsafe { Memory::lent(segment) };
+            let new = || inner(&memory, frames, bytes, name);
+            let handle: &mut Inner = match &mut handle {
+                Some(handle) => handle,
+                none => none.insert(new()?),
+            };
+            // Fails only for a handle that has held a block before, and this one is new.
+            let _ = handle.recover(Owner::new(seat as u32, dead), &mut others);
+            Ok(())
+        })?;
+        others.segment = member.segment().cloned();
+        others.me = member.owner().seat() as usize;
+        let memory = member.memory();
+        let inner = handle.map_or_else(|| inner(&memory, frames, bytes, member.owner()), Ok)?;
+        Ok(Frames { inner, others, member, _memory: memory })
+    }
+
+    /// Lends a frame. What its bytes hold is not said.
+    ///
+    /// # Errors
+    /// [`LoanError`].
+    #[inline]
+    pub fn loan(&mut self) -> Result<Loan<'_>, LoanError> {
+        if !self.member.is_mine() {
+            return Err(LoanError::Forked);
+        }
+        let lent = match self.inner.loan() {
+            Ok(block) => Ok(block),
+            Err(_) => {
+                self.free_the_dead();
+                self.inner.loan()
+            }
+        };
+        match lent {
+            Ok(block) => Ok(Loan { block: Some(block), frames: self }),
+            Err(e) => Err(LoanError::Exhausted { frames: e.blocks, bytes: e.bytes }),
+        }
+    }
+
+    /// No frame is free: what the dead hold is.
+    #[cold]
+    fn free_the_dead(&mut self) {
+        let Some(segment) = self.others.segment.clone() else { return };
+        if !self.others.watch.is_due() {
+            return;
+        }
+        let (holders, me) = (self.inner.holders(), self.others.me);
+        for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
+            let epoch = segment.seat_epoch(seat);
+            if epoch != 0 && !segment.owner_alive(seat, epoch) {
+                // Not our seat, so it can't fail.
+                let _ = self.inner.recover(Owner::new(seat as u32, epoch), &mut self.others);
+                self.send_orphans();
+            }
+        }
+    }
+
+    /// What the dead were receiving goes on its way again, as far as there is room.
+    fn send_orphans(&mut self) {
+        while let Some(orphan) = self.others.orphans.pop() {
+            let (len, sender) = (orphan.len, orphan.sender);
+            if let Err(e) = self.inner.send(orphan.block, len, &mut Immortal) {
+                let block = e.into_inner();
+                self.others.orphans.push(blocks::Message { block, len, sender });
+                break;
+            }
+        }
+    }
+
+    /// Receives the oldest frame.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    #[inline]
+    pub fn receive(&mut self) -> Result<Message<'_>, ReceiveError> {
+        if !self.member.is_mine() {
+            return Err(PopError::Forked.into());
+        }
+        let message = match self.others.orphans.pop() {
+            Some(orphan) => orphan,
+            None => self.receive_new()?,
+        };
+        Ok(Message {
+            block: Some(message.block),
+            len: message.len,
+            sender: message.sender as usize,
+            frames: self,
+        })
+    }
+
+    #[inline]
+    fn receive_new(&mut self) -> Result<blocks::Message, ReceiveError> {
+        let error = match self.inner.receive(&mut self.others) {
+            Ok(message) => return Ok(message),
+            Err(blocks::ReceiveError::Empty) => return Err(PopError::Empty.into()),
+            Err(e) => e,
+        };
+        if error == blocks::ReceiveError::Drained {
+            // The last word: nobody who was receiving may be dead.
+            self.others.at_once = true;
+            let last = self.inner.receive(&mut self.others);
+            self.others.at_once = false;
+            if let Ok(message) = last {
+                return Ok(message);
+            }
+        }
+        if let Some(orphan) = self.others.orphans.pop() {
+            return Ok(orphan);
+        }
+        Err(match error {
+            blocks::ReceiveError::Bad(e) => ReceiveError::Bad(e),
+            blocks::ReceiveError::Busy { owner } => PopError::Busy { holder: self.holder(owner) }.into(),
+            blocks::ReceiveError::Drained => PopError::Drained.into(),
+            _ => PopError::Empty.into(),
+        })
+    }
+
+    fn holder(&self, owner: Owner) -> Option<Peer> {
+        let seats = self.others.segment.as_ref().map_or(PARTICIPANTS, |segment| segment.spec().seats);
+        let seat = owner.seat() as usize;
+        (seat < seats).then(|| self.member.peer(seat))
+    }
+
+    fn send(&mut self, mut block: Block, len: usize) -> Result<(), PushError<Block>> {
+        // Each turn but the last buries somebody else.
+        for _ in 0..=self.others.orphans.capacity() {
+            match self.inner.send(block, len, &mut Immortal) {
+                Ok(_) => return Ok(()),
+                Err(blocks::SendError::Closed(block)) => return Err(PushError::Closed(block)),
+                Err(blocks::SendError::Busy { owner, block: back }) => {
+                    block = back;
+                    if owner == Owner::NOBODY || !self.others.is_dead(owner) {
+                        return Err(PushError::Busy { holder: self.holder(owner), value: block });
+                    }
+                    // Not our seat, so it can't fail.
+                    let _ = self.inner.recover(owner, &mut self.others);
+                    self.send_orphans();
+                }
+                Err(e) => return Err(PushError::Full(e.into_inner())),
+            }
+        }
+        Err(PushError::Busy { holder: None, value: block })
+    }
+
+    /// Bytes of a frame.
+    pub fn bytes(&self) -> usize {
+        blocks::Region::shape(self.inner.region()).bytes()
+    }
+
+    /// Says that nothing more may be sent; once all has been received, receives say [`Drained`](PopError::Drained). In a
+    /// forked child it does nothing.
+    pub fn close(&self) {
+        if self.member.is_mine() {
+            self.inner.ring().close();
+        }
+    }
+
+    /// The segment that the frames are in; `None` between threads.
+    pub fn segment(&self) -> Option<&Arc<Segment>> {
+        self.member.segment()
+    }
+
+    fn give_back(&mut self, block: Option<Block>) {
+        if let Some(block) = block.filter(|_| self.member.is_mine()) {
+            self.inner.give_back(block);
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        if self.member.is_mine() {
+            self.send_orphans();
+            while let Some(orphan) = self.others.orphans.pop() {
+                self.inner.give_back(orphan.block);
+            }
+        }
+    }
+}
+
+/// A frame that is being filled. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    block: Option<Block>,
+    frames: &'a mut Frames,
+}
+
+impl<'a> Loan<'a> {
+    /// Sends the first `len` bytes, without a copy.
+    ///
+    /// # Panics
+    /// If the frame has fewer.
+    ///
+    /// # Errors
+    /// [`PushError`] without [`PeerDied`](PushError::PeerDied), with the frame.
+    #[inline]
+    pub fn send(mut self, len: usize) -> Result<(), PushError<Loan<'a>>> {
+        assert!(len <= self.len(), "{len} bytes of a frame of {}", self.len());
+        let Some(block) = self.block.take() else { return Ok(()) };
+        if !self.frames.member.is_mine() {
+            return Err(PushError::Forked(self));
+        }
+        match self.frames.send(block, len) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(e.map(|block| {
+                self.block = Some(block);
+                self
+            })),
+        }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let Some(block) = &self.block else { return &[] };
+        // SAFETY: the block is ours until it is sent, and so are its bytes; they are initialised.
+        unsafe { std::slice::from_raw_parts(self.frames.inner.bytes(block).read(), self.frames.bytes()) }
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let Some(block) = &self.block else { return &mut [] };
+        // SAFETY: as for `deref`, and we are borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.frames.inner.bytes(block).write(), self.frames.bytes()) }
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let block = self.block.take();
+        self.frames.give_back(block);
+    }
+}
+
+/// A frame that was received. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Message<'a> {
+    block: Option<Block>,
+    len: usize,
+    sender: usize,
+    frames: &'a mut Frames,
+}
+
+impl Message<'_> {
+    /// The seat that sent it.
+    pub fn sender(&self) -> usize {
+        self.sender
+    }
+}
+
+impl Deref for Message<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let Some(block) = &self.block else { return &[] };
+        // SAFETY: the block is ours until we give it back, and so are its bytes, `len` at least; they are initialised.
+        unsafe { std::slice::from_raw_parts(self.frames.inner.bytes(block).read(), self.len) }
+    }
+}
+
+impl Drop for Message<'_> {
+    fn drop(&mut self) {
+        let block = self.block.take();
+        self.frames.give_back(block);
+    }
+}
