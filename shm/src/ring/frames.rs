@@ -1,9 +1,9 @@
 //! Frames: bytes that are made where they are read. A frame is lent, filled, sent and received without a copy; whoever
 //! dies on the way, no frame is lost and none has two holders. See [`sapwood_core::blocks`] for the protocol.
 //!
-//! A frame whose send returned is received by one participant, unless that one dies before its receive returns: then it
-//! is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died is
-//! free again, once somebody finds no other or takes the dead one's seat.
+//! A frame whose send returned is received by one participant, unless that one dies before its receive returns: then
+//! it is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died
+//! is free again, once somebody finds no other or takes the dead one's seat.
 //!
 //! # Safety
 //! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory), and
