@@ -5,10 +5,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_shm::ring::{mpmc, spsc, stream};
+use sapwood_shm::ring::{frames::Frames, mpmc, spsc, stream};
 use sapwood_shm::{Rank, Rendezvous, Seat, Segment};
 
-use crate::flow::messages::{self, Messages};
+use crate::flow::messages::{self, Loans, Messages};
 use crate::flow::records::{self, BATCH, PopRecords, PushRecords, Record};
 use crate::flow::threads::{Ends, Ring, SharedRing, one_to_one, two, two_to_two};
 use crate::flow::words::{self, Pop, Push};
@@ -19,11 +19,13 @@ use crate::plain::{Heap, Plain};
 pub(crate) const FLOOR: &[&str] = &["pingpong", "spsc", "msgrate", "msgrate_unbatched", "stream", "loan"];
 /// What ours can be asked: between threads, between two processes, between four.
 pub(crate) const RINGS: &[&str] = &["pingpong", "spsc", "mpmc"];
-pub(crate) const LANES: &[&str] = &["pingpong", "msgrate", "msgrate_unbatched", "stream"];
+pub(crate) const LANES: &[&str] = &["pingpong", "msgrate", "msgrate_unbatched", "stream", "loan"];
 pub(crate) const QUEUE: &[&str] = &["mpmc"];
 
 /// Bytes of a stream's ring.
 const STREAM: usize = 256 << 10;
+/// Frames each way, and their bytes.
+const FRAMES: (usize, usize) = (4, 1 << 20);
 
 /// A process whose ranks are threads.
 pub(crate) enum Threads {
@@ -186,6 +188,7 @@ pub(crate) struct Lanes {
     words: (spsc::Producer<u64>, spsc::Consumer<u64>),
     records: (spsc::Producer<Record>, spsc::Consumer<Record>),
     bytes: (stream::Writer, stream::Reader),
+    frames: (Frames, Frames),
     first: bool,
 }
 
@@ -203,6 +206,10 @@ impl Lanes {
                 stream::Writer::open(&name("bytes", mine), STREAM)?,
                 stream::Reader::open(&name("bytes", theirs), STREAM)?,
             ),
+            frames: (
+                Frames::open(&name("frames", mine), FRAMES.0, FRAMES.1, 2)?,
+                Frames::open(&name("frames", theirs), FRAMES.0, FRAMES.1, 2)?,
+            ),
             words: (
                 spsc::Producer::open(&name("words", mine), words::CAPACITY)?,
                 spsc::Consumer::open(&name("words", theirs), words::CAPACITY)?,
@@ -215,6 +222,7 @@ impl Lanes {
         unlink(lanes.words.0.segment())?;
         unlink(lanes.records.0.segment())?;
         unlink(lanes.bytes.0.segment())?;
+        unlink(lanes.frames.0.segment())?;
         Ok(lanes)
     }
 
@@ -226,6 +234,7 @@ impl Lanes {
             }
             ("pingpong", first) => messages::pingpong(first, self, bytes, n),
             ("stream", first) => messages::stream(first, self, bytes, n),
+            ("loan", first) => messages::loan(first, self, bytes, n),
             ("msgrate" | "msgrate_unbatched", true) => records::produce(&mut self.records.0, n, batch),
             ("msgrate" | "msgrate_unbatched", false) => records::consume(&mut self.records.1, n, batch),
             (other, _) => Err(format!("no bench {other} between two processes").into()),
@@ -253,6 +262,25 @@ impl Messages for Lanes {
             }
         }
         Ok(())
+    }
+}
+
+impl Loans for Lanes {
+    fn lend(&mut self, bytes: usize, write: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
+        // One is always free: the ends answer each other, so at most one of the four is on its way or being read.
+        let mut loan = self.frames.0.loan()?;
+        write(&mut loan[..bytes]);
+        Ok(loan.send(bytes).map_err(|e| e.to_string())?)
+    }
+
+    fn borrow(&mut self, bytes: usize, look: impl FnOnce(&[u8])) -> Result<(), Failure> {
+        loop {
+            if let Ok(message) = self.frames.1.receive() {
+                look(&message[..bytes]);
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
     }
 }
 
