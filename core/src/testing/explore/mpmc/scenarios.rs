@@ -131,7 +131,7 @@ pub const THREE_LONG: &[Scenario] = &[
     ),
     scenario("send and close, drain, send", &[0, 1], 3, &[&[Push(1), Close], &[Pop, Pop], &[Push(2)]]),
     scenario("send and close, two drain", &[0, 1], 3, &[&[Push(1), Close], &[Pop, Pop], &[Pop, Pop]]),
-    scenario("close, two send, and drain", &[0, 1], 2, &[&[Close, Pop], &[Push(1), Pop], &[Push(2), Pop]]),
+    scenario("close, two send, and drain", &[0, 1], 1, &[&[Close], &[Push(1)], &[Push(2), Pop]]),
     scenario(
         "an heir, and closed",
         &[0, 1],
