@@ -50,7 +50,18 @@ impl<M: Mem> Barrier<M> {
     /// Whether `rank` has arrived where we have.
     #[inline]
     pub fn arrived(&self, all: &impl Arrivals<M>, rank: usize) -> bool {
+        Self::reached(all, rank, self.generation)
+    }
+
+    /// The generation at which this participant arrives next.
+    pub(crate) fn coming(&self) -> u64 {
+        self.generation.wrapping_add(1)
+    }
+
+    /// Whether `rank` has arrived at `generation`.
+    #[inline]
+    pub(crate) fn reached(all: &impl Arrivals<M>, rank: usize, generation: u64) -> bool {
         let there = all.arrival(rank).load(M::at(Site::BarrierLook, Ordering::Acquire));
-        there.wrapping_sub(self.generation).cast_signed() >= 0
+        there.wrapping_sub(generation).cast_signed() >= 0
     }
 }

@@ -221,9 +221,9 @@ impl<M: Mem> Place<M> {
         &self.desk
     }
 
-    /// The barrier's word.
+    /// The barrier's word: its own rank's alone to write, so nobody outside of this crate gets it.
     #[inline(always)]
-    pub fn arrival(&self) -> &M::U64 {
+    pub(crate) fn arrival(&self) -> &M::U64 {
         &self.arrival
     }
 
@@ -279,8 +279,12 @@ impl<M: Mem> Place<M> {
     }
 
     /// Publishes a further step of operation `n`.
+    ///
+    /// # Safety
+    /// Called by the place's own rank, which is in operation `n` and has done what `steps` stands for: the buffers are
+    /// filled, or read.
     #[inline]
-    pub fn step(&self, n: u64, steps: u64) {
+    pub unsafe fn step(&self, n: u64, steps: u64) {
         // Pairs with the load in `stepped`: the chunk written before.
         self.line(n).steps.store(steps, M::at(Site::BoardStep, Ordering::Release));
     }
@@ -310,7 +314,11 @@ impl<M: Mem> Place<M> {
     }
 
     /// Says that this rank, whose last operation is `n`, takes part no more.
-    pub fn end(&self, end: End, n: u64) {
+    ///
+    /// # Safety
+    /// Called by the place's own rank, which from now on publishes nothing and touches no buffer and no resident tensor
+    /// of another: others may rely on that.
+    pub unsafe fn end(&self, end: End, n: u64) {
         // Pairs with the load in `ended`: all steps that this rank has published before.
         self.desk.end.store(end.encode(n), M::at(Site::BoardEnd, Ordering::Release));
     }
@@ -377,8 +385,9 @@ impl<M: Mem> Buffer<'_, M> {
 /// # Safety
 /// `place` lends the same place for the same rank to every member; `buffer` lends memory of at least the bytes that
 /// `sizes` promises, not otherwise used, the same for every member; `resident` only hands out pointers to mapped
-/// memory of at least `bytes` bytes that belongs to a resident tensor; `life` says `Dying` or `Dead` only of ranks
-/// that will never again execute an instruction of their program.
+/// memory of at least `bytes` bytes that is set aside for the resident tensors of `rank`, so what it hands out for two
+/// ranks never overlaps; `life` says `Dying` or `Dead` only of ranks that will never again execute an instruction of
+/// their program.
 pub unsafe trait Region<M: Mem> {
     /// The board place of `rank`.
     fn place(&self, rank: usize) -> &Place<M>;
@@ -388,10 +397,13 @@ pub unsafe trait Region<M: Mem> {
     fn sizes(&self) -> &Sizes;
     /// Whether `rank` lives.
     fn life(&self, rank: usize) -> Life;
-    /// The token under which every member finds these bytes, if they lie in a resident tensor.
+    /// The token under which every member finds these bytes, if they lie in a resident tensor of this region's rank.
     fn token(&self, start: *const u8, bytes: usize) -> Option<u64>;
-    /// Where the bytes of a token (any number, if a peer is bad) are mapped here.
-    fn resident(&self, token: u64, bytes: usize) -> Option<*mut u8>;
+    /// Where the bytes of a token of `rank` (any number, if a peer is bad) are mapped here.
+    fn resident(&self, rank: usize, token: u64, bytes: usize) -> Option<*mut u8>;
+    /// A call has failed that had lent these bytes to the other ranks, one of which may write to them even now. The
+    /// region sees to it that they are not used as a tensor any more.
+    fn poison(&self, start: usize, bytes: usize);
 }
 
 /// A region's places, as the barrier sees them.

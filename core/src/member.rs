@@ -3,9 +3,23 @@
 //! Operations on tensors (`collective`) are made of the few steps here: `begin`, `publish`, `everyone`, `step`,
 //! `await_step`, `settle`. Whatever a wait can end with is a [`Fault`].
 //!
+//! A rank that gives up tells the others so first. If it had lent them a resident tensor in that operation, it then
+//! waits, for a short while, until it is proven that none of them writes to it any more:
+//!
+//! | of another rank it is seen that                              | so it writes to the tensor no more because          |
+//! |--------------------------------------------------------------|-----------------------------------------------------|
+//! | *some* rank has ended or died without publishing the operation | nobody begins to write before all have published it |
+//! | it has arrived at the rendezvous                             | it arrives after its last write                     |
+//! | it has ended                                                 | it says so after its last write                     |
+//! | it is dying or dead                                          | it executes nothing                                 |
+//!
+//! Each row is an Acquire load that pairs with a Release of that rank (BarrierLook with BarrierArrive, BoardLookEnd
+//! with BoardEnd), or the region's proof of death. A rank of which none is seen is slow or stopped, and may write when
+//! it goes on: then the tensor is *poisoned*, and the region refuses it from then on.
+//!
 //! # Safety
 //! The unsafe here is to call the board with what it asks for: `begin` has caught up before anything is published, and
-//! lines are read only after they were seen.
+//! lines are read only after they were seen. That the place is our own is what the caller of `new` promises.
 #![allow(unsafe_code)]
 
 use core::ops::Range;
@@ -89,6 +103,19 @@ enum Awaited {
     Arrival,
 }
 
+/// A resident tensor that the other ranks may write to.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    start: usize,
+    bytes: usize,
+    /// Who has arrived here writes to it no more.
+    generation: u64,
+}
+
+/// How long a rank that has given up waits for others to be done with its resident tensor. Those that are not stopped
+/// have been rung, and are done with their slice, or learn of the end at the next wait.
+const GRACE: u64 = 20_000_000;
+
 /// How a member waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -128,12 +155,18 @@ pub struct Member<M: Mem, R: Region<M>> {
     catching_up: bool,
     /// The operation whose mismatch the caller has been told of.
     told: Option<u64>,
+    /// What this operation has lent to the others.
+    lent: Option<Lent>,
     broken: Option<Fault>,
 }
 
 impl<M: Mem, R: Region<M>> Member<M, R> {
     /// Rank `me` of `size` in a region whose places start at operation `n`.
-    pub fn new(region: R, me: usize, size: usize, n: u64, patience: Patience) -> Self {
+    ///
+    /// # Safety
+    /// `me` is below `size`, the region has places and buffers for `size` ranks, and all of their places hold operation
+    /// `n`. No other member is, was, or will be rank `me` of this group.
+    pub unsafe fn new(region: R, me: usize, size: usize, n: u64, patience: Patience) -> Self {
         let waiter = Waiter::new(patience.policy, patience.prices, patience.crowded);
         Member {
             region,
@@ -152,6 +185,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             touched: false,
             catching_up: false,
             told: None,
+            lent: None,
             broken: None,
         }
     }
@@ -172,7 +206,10 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     }
 
     /// The group's memory, for what is not on the board.
-    pub fn region_mut(&mut self) -> &mut R {
+    ///
+    /// # Safety
+    /// It stays this group's memory for this rank: the caller puts no other region in its place.
+    pub unsafe fn region_mut(&mut self) -> &mut R {
         &mut self.region
     }
 
@@ -231,6 +268,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     #[inline]
     pub(crate) fn begin(&mut self) -> Result<(), Fault> {
         self.touched = false;
+        self.lent = None;
         if let Some(fault) = self.broken {
             return Err(fault);
         }
@@ -305,16 +343,30 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     #[cold]
     fn mismatch(&mut self, rank: usize) -> Fault {
         self.turns = [0; WINDOWS];
-        self.touched = false;
+        self.take_back();
         self.told = Some(self.n);
         Fault::Mismatch { rank }
     }
 
-    /// Publishes a further step of this operation.
+    /// Publishes a further step of this operation: the buffers that it stands for are filled, or read.
     #[inline]
     pub(crate) fn step(&mut self, steps: u64) {
-        self.place(self.me).step(self.n, steps);
+        // SAFETY: the place is our own, and operation n the one that we are in.
+        unsafe { self.place(self.me).step(self.n, steps) };
         self.owed = true;
+    }
+
+    /// Lends these bytes of a resident tensor to the others, with the token that is about to be published. From then on
+    /// whoever finds all ranks resident writes to them, even if we fail meanwhile.
+    pub(crate) fn lend(&mut self, start: usize, bytes: usize) {
+        self.touched = true;
+        self.lent = Some(Lent { start, bytes, generation: self.barrier.coming() });
+    }
+
+    /// Nobody has written, or will write, to what was lent.
+    pub(crate) fn take_back(&mut self) {
+        self.touched = false;
+        self.lent = None;
     }
 
     /// Waits until `q`, whose line was seen, has come to `steps`.
@@ -331,6 +383,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         for q in (0..self.size).filter(|q| *q != me) {
             self.wait_for(Awaited::Arrival, q, q..self.size)?;
         }
+        self.lent = None;
         Ok(())
     }
 
@@ -413,12 +466,39 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         self.broken = Some(fault);
     }
 
+    /// The rank has given up, and said so. Was a resident tensor lent, and may others write to it still?
+    #[cold]
+    fn withdraw(&mut self) {
+        let Some(lent) = self.lent.take() else { return };
+        let (region, n, me) = (&self.region, self.n, self.me);
+        let others = || (0..self.size).filter(|q| *q != me);
+        let gone = |q: usize| {
+            region.place(q).ended().is_some() || matches!(region.life(q), Life::Dying | Life::Dead)
+        };
+        // The look at the sequence comes after the verdict: final, see the board.
+        if others().any(|q| gone(q) && !region.place(q).published(n)) {
+            self.touched = false;
+            return;
+        }
+        let done = |q: usize| Barrier::reached(&Words(region), q, lent.generation) || gone(q);
+        let began = M::now();
+        while !others().all(done) {
+            if M::now().saturating_sub(began) >= GRACE {
+                return region.poison(lent.start, lent.bytes);
+            }
+            M::yield_now();
+        }
+    }
+
     #[cold]
     fn finish(&mut self, end: End) {
-        self.place(self.me).end(end, if self.catching_up { self.next() } else { self.n });
+        let last = if self.catching_up { self.next() } else { self.n };
+        // SAFETY: the place is our own; `broken` keeps us from doing anything more.
+        unsafe { self.place(self.me).end(end, last) };
         // Also for the dead, who may have owed a ring: see the doorbell.
         (0..self.size).filter(|q| *q != self.me).for_each(|q| self.place(q).desk().bell.ring_anyway());
         self.owed = false;
+        self.withdraw();
     }
 
     /// The caller's closure is unwinding.
@@ -457,8 +537,9 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             self.publish(call, words, 0, &site);
             let contributors = self.everyone()?;
             for q in 0..self.size {
+                // Volatile: a bad peer may change the words even now, and `each` must see one answer.
                 // SAFETY: `everyone` has seen all lines, and we have not published n + 1.
-                let theirs = || unsafe { self.place(q).payload(self.n).read() };
+                let theirs = || unsafe { self.place(q).payload(self.n).read_volatile() };
                 // Not our own line: whoever read it may have taken it along.
                 each(q, if q == self.me { words } else { theirs() });
             }
@@ -534,5 +615,33 @@ fn fault<M: Mem>(region: &impl Region<M>, size: usize, q: usize, end: Option<End
             }
         }
         Some(End::Failed(reason)) => Fault::Failed { rank: q, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Life;
+    use crate::mem::Real;
+    use crate::sizes::Sizes;
+    use crate::testing::Heap;
+
+    /// Who has arrived at the rendezvous has written for the last time, though it is alive and in the call.
+    #[test]
+    fn a_rank_that_has_arrived_is_done_with_what_was_lent() {
+        for arrived in [false, true] {
+            let heap = Heap::<Real>::new(Sizes::TINY, 2, u64::MAX, 8192, |_| Life::Alive);
+            let prices = Prices { spin: 1, give_way: 1, wake: 1 };
+            let patience = Patience { policy: WaitPolicy::Sleep, prices, crowded: true, deadline: 0 };
+            // SAFETY: the only member, in a new heap.
+            let mut m = unsafe { Member::new(heap.clone(), 0, 2, u64::MAX, patience) };
+            // SAFETY: nobody else is here.
+            let start = unsafe { heap.tensor::<u8>(0, 256) }.as_ptr().addr();
+            m.lend(start, 256);
+            heap.place(1).arrival().store(if arrived { 0 } else { u64::MAX }, Ordering::Relaxed);
+            m.give_up(Fault::TimedOut { rank: 1, nanos: 0 });
+            assert_eq!(heap.is_poisoned(0), !arrived);
+            assert!(m.touched());
+        }
     }
 }

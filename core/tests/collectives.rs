@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{PATIENCE, Rank, group, heap, here, over};
+use common::{PATIENCE, Rank, group, heap, here, member, over};
 use sapwood_core::board::{Leaving, Region};
 use sapwood_core::call::Kind;
 use sapwood_core::dtype::{Dtype, Element};
 use sapwood_core::mem::Real;
-use sapwood_core::member::{Fault, Member, Patience};
+use sapwood_core::member::{Fault, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::sizes::{Scheme, Sizes};
 
@@ -112,7 +112,7 @@ fn resident_and_private_tensors_mix() {
                 for round in 0..4 {
                     let mut own = vec![0.0; LEN];
                     // SAFETY: each rank has its own part of the arena.
-                    let shared = unsafe { heap.tensor::<f32>(m.rank() * 4096, LEN) };
+                    let shared = unsafe { heap.tensor::<f32>(m.rank(), LEN) };
                     let t = if private >> m.rank() & 1 == 1 { &mut own[..] } else { shared };
                     t.iter_mut().enumerate().for_each(|(i, v)| *v = value(m.rank(), i, round));
                     assert_eq!(m.all_reduce(&mut [t], Op::Sum, here()), Ok(ranks));
@@ -292,7 +292,7 @@ fn a_closure_that_panics_fails_the_others_with_its_rank() {
 fn a_deadline_names_who_is_missing_and_the_news_travels() {
     let heap = heap::<Real>(Sizes::TINY, 3, 0);
     let run = |r: usize, deadline| {
-        let mut m = Member::new(heap.clone(), r, 3, 0, Patience { deadline, ..PATIENCE });
+        let mut m = member(&heap, r, 3, 0, Patience { deadline, ..PATIENCE });
         (m.barrier(here()), m.behind().collect::<Vec<_>>())
     };
     std::thread::scope(|s| {
@@ -403,7 +403,7 @@ whole! {
 fn a_failed_call_never_calls_a_resident_tensor_untouched() {
     for resident in [true, false] {
         let heap = heap::<Real>(Sizes::TINY, 2, 0);
-        let mut m = Member::new(heap.clone(), 0, 2, 0, Patience { deadline: 1_000_000, ..PATIENCE });
+        let mut m = member(&heap, 0, 2, 0, Patience { deadline: 1_000_000, ..PATIENCE });
         // SAFETY: nobody else is here.
         let (mut own, shared) = (vec![1.0f32; 300], unsafe { heap.tensor::<f32>(0, 300) });
         let t = if resident { shared } else { &mut own[..] };

@@ -6,10 +6,10 @@
 
 mod common;
 
-use common::{PATIENCE, Rank, heap, here};
+use common::{PATIENCE, Rank, heap, here, member};
 use sapwood_core::board::Region;
 use sapwood_core::mem::Mem;
-use sapwood_core::member::{Member, Patience};
+use sapwood_core::member::Patience;
 use sapwood_core::reduce::Op;
 use sapwood_core::sizes::Sizes;
 use sapwood_core::testing::{Count, Counts};
@@ -19,7 +19,7 @@ use sapwood_core::wait::WaitPolicy;
 fn cost(ranks: usize, call: impl Fn(&mut Rank<Count>) + Sync) -> Counts {
     let heap = heap::<Count>(Sizes::DEFAULT, ranks, 0);
     let patience = Patience { policy: WaitPolicy::Spin, ..PATIENCE };
-    let member = |r| Member::new(heap.clone(), r, ranks, 0, patience);
+    let member = |r| member(&heap, r, ranks, 0, patience);
     std::thread::scope(|s| {
         let call = &call;
         for r in 1..ranks {

@@ -11,10 +11,10 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{PATIENCE, Rank, here};
+use common::{PATIENCE, Rank, here, member};
 use sapwood_core::board::{Leaving, Life};
 use sapwood_core::call::Kind;
-use sapwood_core::member::{Fault, Member};
+use sapwood_core::member::Fault;
 use sapwood_core::reduce::Op;
 use sapwood_core::sizes::Sizes;
 use sapwood_core::testing::{Crash, Heap};
@@ -87,7 +87,7 @@ fn act(m: &mut Rank<Crash>, heap: &Heap<Crash>, what: What, round: usize) -> Res
         Resident(len, private) => {
             let mut mine = own(len);
             // SAFETY: each rank has its own part of the arena.
-            let shared = unsafe { heap.tensor::<u32>(me * 4096, len) };
+            let shared = unsafe { heap.tensor::<u32>(me, len) };
             shared.copy_from_slice(&mine);
             let t = if private >> me & 1 == 1 { &mut mine[..] } else { shared };
             let r = m.all_reduce(&mut [t], Op::Sum, here());
@@ -121,6 +121,8 @@ struct Story {
     /// What ended it; `None` if it was killed.
     end: Option<Fault>,
     killed: bool,
+    /// What its resident tensor held when its call failed, if that was said to be at rest.
+    left: Option<Vec<u32>>,
 }
 
 /// Runs `script` in a group; rank r is killed before its shared operation `kill[r]`. A rank that comes through leaves,
@@ -135,10 +137,11 @@ fn run(ranks: usize, n: u64, script: &[What], kill: &[Option<u64>]) -> Vec<Story
             let (heap, dead) = (heap.clone(), dead.clone());
             let kill = kill[r];
             s.spawn(move || {
-                let mut m = Member::new(heap.clone(), r, ranks, n, PATIENCE);
-                let mut done = 0;
+                let mut m = member(&heap, r, ranks, n, PATIENCE);
+                let (mut done, mut last) = (0, None);
                 let body = || {
                     for (round, what) in script.iter().enumerate() {
+                        last = Some(*what);
                         act(&mut m, &heap, *what, round)?;
                         done += 1;
                     }
@@ -151,11 +154,25 @@ fn run(ranks: usize, n: u64, script: &[What], kill: &[Option<u64>]) -> Vec<Story
                 if end.is_none() {
                     dead[r].store(true, Ordering::Release);
                 }
-                Story { done, end: end.and_then(Result::err), killed: end.is_none() }
+                let left = match last {
+                    // SAFETY: a resident tensor of our own, which is not used any more, and at rest.
+                    Some(Resident(len, _)) if end.is_some() && !heap.is_poisoned(r) => unsafe {
+                        Some(heap.tensor::<u32>(r, len).to_vec())
+                    },
+                    _ => None,
+                };
+                Story { done, end: end.and_then(Result::err), killed: end.is_none(), left }
             })
         };
         let threads: Vec<_> = (0..ranks).map(one).collect();
-        threads.into_iter().map(|t| t.join().expect("a rank panicked")).collect()
+        let stories: Vec<_> =
+            threads.into_iter().map(|t| t.join().expect("a rank panicked")).collect::<Vec<Story>>();
+        for (r, left) in stories.iter().enumerate().filter_map(|(r, s)| Some((r, s.left.as_ref()?))) {
+            // SAFETY: nobody is here any more.
+            let now = unsafe { heap.tensor::<u32>(r, left.len()) };
+            assert_eq!(now, left, "the tensor of rank {r} was at rest, and then written: {stories:?}");
+        }
+        stories
     })
 }
 

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use sapwood_core::link::{Deadline, Framed, Link, PIPE_LEAST, Pipe, PipeTooSmall, SendError, Source};
+use sapwood_core::link::{
+    Broken, Deadline, Framed, Interest, Link, PIPE_LEAST, Peer, Pipe, PipeTooSmall, Ready, RecvError,
+    SendError, Source, Waited,
+};
 use sapwood_core::testing::{MemoryPipe, Rig, contract};
-use sapwood_core::wire::{Limits, Stream};
+use sapwood_core::wire::{Encoder, Head, Limits, Stream};
 
 struct Memory {
     capacity: usize,
@@ -102,4 +105,67 @@ fn the_smallest_pipe_carries_a_link_and_a_smaller_one_none() {
     let (pipe, _) = MemoryPipe::pair(PIPE_LEAST - 1);
     let refused = Framed::new(pipe, Stream::default(), Stream::default(), Limits::DEFAULT).map(|_| ());
     assert_eq!(refused, Err(PipeTooSmall { bytes: PIPE_LEAST - 1 }));
+}
+
+/// A peer that sends beats as fast as they are read, for ever, and reads nothing.
+struct Beating {
+    encoder: Encoder,
+    head: Head,
+    at: usize,
+    beats: u64,
+}
+
+impl Pipe for Beating {
+    fn outgoing(&self) -> usize {
+        1024
+    }
+    fn incoming(&self) -> usize {
+        1024
+    }
+    fn room(&mut self, _wanted: usize) -> usize {
+        100
+    }
+    fn write(&mut self, _parts: &[&[u8]]) -> Result<(), Broken> {
+        panic!("there is room for a close alone, and nobody closes")
+    }
+    fn read(&mut self, parts: &mut [&mut [u8]]) -> Result<usize, Broken> {
+        if self.at == self.head.bytes().len() {
+            self.beats += 1;
+            assert!(self.beats < 100_000_000, "a call forgot its deadline");
+            self.encoder.beat(self.beats, &mut self.head).expect("open");
+            self.at = 0;
+        }
+        let from = &self.head.bytes()[self.at..];
+        let n = parts[0].len().min(from.len());
+        parts[0][..n].copy_from_slice(&from[..n]);
+        self.at += n;
+        Ok(n)
+    }
+    fn notify(&mut self) {}
+    fn peer(&self) -> Peer {
+        Peer::Open
+    }
+    fn wait(&mut self, interest: Interest, _until: u64) -> Result<Waited, Broken> {
+        assert!(interest.read, "there is always something to read");
+        Ok(Waited::Look)
+    }
+    fn shut(&mut self) {}
+}
+
+#[test]
+fn a_peer_that_only_beats_keeps_no_call_from_its_deadline() {
+    let stream = Stream::default();
+    let beating =
+        || Beating { encoder: Encoder::new(stream, Limits::DEFAULT), head: Head::new(), at: 0, beats: 0 };
+    let link = || Framed::new(beating(), stream, stream, Limits::DEFAULT).expect("large enough");
+    let short = Deadline::after(Duration::from_millis(5));
+    // Its drop would write.
+    let mut link = std::mem::ManuallyDrop::new(link());
+    assert_eq!(link.try_recv(), Ok(None));
+    let error = link.recv(&mut [], short);
+    assert!(matches!(error, Err(RecvError::Deadline { .. })), "{error:?}");
+    let error = link.send(1, Source::Bytes(&[0; 500]), short);
+    assert!(matches!(error, Err(SendError::Deadline { .. })), "{error:?}");
+    assert_eq!(link.poll(Ready { recv: true, send: true }, short), Ok(Ready::default()));
+    assert!(link.stats().received.frames > 64);
 }

@@ -96,7 +96,7 @@ fn before<T: Numbered>(capacity: usize, line: u64, read: u64, fill: u64) -> Spsc
     ring
 }
 
-/// Successors of both ends: all that was sent and not given back comes once, in order; then the whole capacity is there.
+/// Successors of both ends: all that was sent and not given back comes once, in order; the whole capacity is there.
 fn go_on<T: Numbered>(ring: &Spsc<Crash, T>, sent: &Cell<u64>, had: &Cell<u64>) {
     let (mut from, mut to) = (producer::<T>(ring), consumer::<T>(ring));
     let capacity = to.capacity();

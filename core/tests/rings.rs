@@ -89,10 +89,13 @@ fn one_to_one<T: Shareable + PartialEq + std::fmt::Debug>(
                 let want = match (model.receiver_closed, room) {
                     (true, _) => Err(PushError::Closed(value)),
                     (_, 0) => Err(PushError::Full(value)),
-                    _ => Ok(model.row.push_back(model.next)),
+                    _ => Ok(()),
                 };
                 assert_eq!(from.try_push(value), want);
-                model.next += u64::from(want.is_ok());
+                if want.is_ok() {
+                    model.row.push_back(model.next);
+                    model.next += 1;
+                }
             }
             PushMany(n) if !model.sender_closed => {
                 let values: Vec<T> = (0..n as u64).map(|i| number(model.next + i)).collect();
@@ -104,7 +107,7 @@ fn one_to_one<T: Shareable + PartialEq + std::fmt::Debug>(
                 model.next += taken;
             }
             Pop => {
-                let want = model.row.pop_front().map(number).ok_or(model.nothing());
+                let want = model.row.pop_front().map(number).ok_or_else(|| model.nothing());
                 assert_eq!(to.try_pop(), want);
             }
             PopMany(n) => {
@@ -275,8 +278,8 @@ proptest! {
     }
 }
 
-/// A batch that was taken up to the end of a line leaves the free word at the beginning of the next one, and the tail is
-/// still at that end.
+/// A batch that was taken up to the end of a line leaves the free word at the beginning of the next one, and the tail
+/// is still at that end.
 #[test]
 fn an_empty_ring_is_empty_at_the_end_of_a_line_too() {
     let ring = Spsc::<Real, [u64; 7]>::new(4, 0, [0; 7]).expect("a capacity");

@@ -159,19 +159,21 @@ impl LoomU32 {
 
 /// Memory on which loom notices races.
 #[derive(Debug)]
-pub struct LoomCell<T>(loom::cell::UnsafeCell<T>);
+pub struct LoomCell<T: Copy> {
+    cell: loom::cell::UnsafeCell<T>,
+    /// What a dead thread gets instead.
+    grave: Cell<T>,
+}
 
 impl<T: Copy> RaceCell<T> for LoomCell<T> {
     fn new(v: T) -> Self {
-        LoomCell(loom::cell::UnsafeCell::new(v))
+        LoomCell { cell: loom::cell::UnsafeCell::new(v), grave: Cell::new(v) }
     }
     fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        alive();
-        self.0.with(f)
+        if alive() { self.cell.with(f) } else { f(self.grave.as_ptr()) }
     }
     fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        alive();
-        self.0.with_mut(f)
+        if alive() { self.cell.with_mut(f) } else { f(self.grave.as_ptr()) }
     }
 }
 

@@ -5,10 +5,12 @@
 //! cell is not ordered with it. So an access that is made is not a race, whatever the model does.
 #![allow(unsafe_code)]
 
-use sapwood_core::board::{Body, Place};
+use sapwood_core::board::{Body, End, Place};
 use sapwood_core::call::Fingerprint;
 use sapwood_core::mem::{Mem, RaceCell};
+use sapwood_core::member::{Member, Patience};
 use sapwood_core::sizes::INLINE;
+use sapwood_core::testing::Heap;
 
 use crate::family::Loom;
 
@@ -42,6 +44,31 @@ impl<T: Copy> Guarded<T> {
 pub fn publish(place: &Place<Loom>, n: u64, steps: u64, word: u64) {
     // SAFETY: the contract is against races on the body, which loom notices; all other accesses are atomic.
     unsafe { place.publish(n, steps, &Body { what: 1, count: word, payload: [word; INLINE / 8] }) }
+}
+
+/// Publishes a further step of operation `n`.
+pub fn step(place: &Place<Loom>, n: u64, steps: u64) {
+    // SAFETY: what the step stands for is in cells, whose races loom notices.
+    unsafe { place.step(n, steps) };
+}
+
+/// Ends a rank whose last operation is `n`.
+pub fn end(place: &Place<Loom>, end: End, n: u64) {
+    // SAFETY: as above.
+    unsafe { place.end(end, n) };
+}
+
+/// Rank `me` of `ranks`.
+pub fn member(
+    heap: &Heap<Loom>,
+    me: usize,
+    ranks: usize,
+    n: u64,
+    patience: Patience,
+) -> Member<Loom, Heap<Loom>> {
+    assert!(me < ranks);
+    // SAFETY: a second member of a rank would race with the first on its line, which loom notices.
+    unsafe { Member::new(heap.clone(), me, ranks, n, patience) }
 }
 
 /// The word of operation `n`, read from both ends of the line; panics in a race.

@@ -242,6 +242,19 @@ pub enum Error {
         /// The block.
         block: usize,
     },
+    /// More seats than a segment can have.
+    #[error("a segment can have {limit} seats at most, not {seats}")]
+    TooManySeats {
+        /// What was asked for.
+        seats: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// The segment came in a file that others can still make shorter.
+    #[error(
+        "the segment's file is not sealed: whoever holds it could cut it off, and whoever uses it would get SIGBUS"
+    )]
+    NotSealed,
     /// A message carried no file descriptor, or several.
     #[error("expected a message with one file descriptor, got {got}")]
     NotOneDescriptor {

@@ -15,7 +15,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::error::Error;
 use crate::layout::Spec;
-use crate::segment::{Segment, reopen};
+use crate::segment::{Segment, reopen, require_seals};
 
 /// The byte that a descriptor travels with: a message can't be empty.
 const CARRIER: u8 = b'S';
@@ -47,7 +47,8 @@ impl Segment {
     }
 
     /// Takes the segment that the other end [sent](Self::send), if it is what `spec` says. Waits as long as the
-    /// socket's read time-out allows.
+    /// socket's read time-out allows. Only anonymous segments can be received: their files are sealed, so that whoever
+    /// sent one can't cut it off later. Another file is [`Error::NotSealed`].
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::NotOneDescriptor`], [`Error::DescriptorsCut`], what differs from `spec`, and what
@@ -55,7 +56,11 @@ impl Segment {
     pub fn receive(from: &UnixStream, spec: &Spec) -> Result<Segment, Error> {
         let mut fds = receive(from)?;
         match (fds.pop(), fds.len()) {
-            (Some(fd), 0) => Segment::attach(reopen(&fd)?, spec, None),
+            (Some(fd), 0) => {
+                let file = reopen(&fd)?;
+                require_seals(&file)?;
+                Segment::attach(file, spec, None)
+            }
             (last, more) => Err(Error::NotOneDescriptor { got: more + usize::from(last.is_some()) }),
         }
     }

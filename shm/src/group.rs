@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! Lends the segment's bytes to the board. They are mapped as long as the group lives, and the layout keeps inside
-//! them.
+//! them. Makes the member of a rank: the seat is the proof that there is one only.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use sapwood_core::board::{Buffer, Life, Place, Region};
 use sapwood_core::mem::{Mem, RaceCell, Real};
+use sapwood_core::member::{Member, Patience};
 use sapwood_core::sizes::{Area, Sizes};
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Blocks};
 use crate::error::Error;
 use crate::hall::{Hall, spec};
 use crate::limits::{CPU_WORDS, allowed_cpus};
@@ -27,7 +28,7 @@ type Guard = <Real as Mem>::Cell<()>;
 pub struct Group {
     hall: Arc<Hall>,
     seat: Seat,
-    arena: Arena,
+    arena: Blocks,
 }
 
 impl Group {
@@ -53,7 +54,7 @@ impl Group {
         };
         let hall = Arc::new(Hall::new(segment, layout, rank, ranks));
         hall.note_cpus(allowed_cpus());
-        Ok(Group { arena: Arena::new(hall.clone()), hall, seat })
+        Ok(Group { arena: Blocks::new(hall.clone()), hall, seat })
     }
 
     /// Takes the group's name away, if it has one: once all ranks have joined nobody needs it, and a group without a
@@ -80,19 +81,30 @@ impl Group {
         self.seat.is_mine()
     }
 
-    /// Resident tensors.
-    pub fn arena(&self) -> &Arena {
-        &self.arena
+    /// The rank's side of the collectives: it takes part from now on.
+    pub fn member(self, patience: Patience) -> Member<Real, Group> {
+        let (rank, ranks) = (self.hall.rank(), self.hall.ranks());
+        // SAFETY: the rank is that of a seat that this group has taken, so it is below `ranks`. Nobody else has, or
+        // gets, this seat of a group, and a group makes one member, which it becomes. Places start zeroed: at
+        // operation 0, and only members change them.
+        unsafe { Member::new(self, rank, ranks, 0, patience) }
     }
 
     /// Resident tensors.
-    pub fn arena_mut(&mut self) -> &mut Arena {
-        &mut self.arena
+    pub fn arena_mut(&mut self) -> Arena<'_> {
+        Arena(&mut self.arena)
+    }
+
+    /// Resident tensors of a member's group.
+    pub fn arena_of(member: &mut Member<Real, Group>) -> Arena<'_> {
+        // SAFETY: only the arena is reached, which stays this group's: an `Arena` gives no reference to it away.
+        unsafe { member.region_mut() }.arena_mut()
     }
 }
 
 // SAFETY: places and buffers are the same bytes of the segment for every rank, apart by the layout, inside the body
-// (`spec` sizes it by the same layout); the arena answers only for mapped blocks; liveness is proof (see `liveness`).
+// (`spec` sizes it by the same layout); the arena answers only for a rank's own part of mapped blocks, which are apart
+// (see `Blocks::map`); liveness is proof (see `liveness`).
 unsafe impl Region<Real> for Group {
     #[inline(always)]
     fn place(&self, rank: usize) -> &Place<Real> {
@@ -125,7 +137,11 @@ unsafe impl Region<Real> for Group {
         self.arena.token(start, bytes)
     }
 
-    fn resident(&self, token: u64, bytes: usize) -> Option<*mut u8> {
-        self.arena.resident(token, bytes)
+    fn resident(&self, rank: usize, token: u64, bytes: usize) -> Option<*mut u8> {
+        self.arena.resident(rank, token, bytes)
+    }
+
+    fn poison(&self, start: usize, bytes: usize) {
+        self.arena.poison(start, bytes);
     }
 }

@@ -17,6 +17,7 @@
 //! checked against what this program computes itself, and never read again.
 
 use sapwood_core::mem::{Mem, Real};
+use sapwood_core::owner::Owner;
 
 type U32 = <Real as Mem>::U32;
 type U64 = <Real as Mem>::U64;
@@ -26,6 +27,8 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
 /// Raised with every change of this layout or of what lies in a body.
 pub(crate) const VERSION: u32 = 2;
 pub(crate) const PAGE: u64 = 4096;
+/// Seats that a segment can have. Whoever finds a file looks at all the seats that it claims, a system call each.
+pub(crate) const MOST_SEATS: usize = 1 << 12;
 
 /// Locks on bytes far behind any file's end, so that they never meet data. 2^28 bytes a seat from here on, one for each
 /// epoch: whoever still has the byte of a dead holder (a child that it has left behind) is in nobody's way.
@@ -42,7 +45,7 @@ pub(crate) fn seat_lock(seat: usize, epoch: u32) -> i64 {
 }
 
 /// Seats whose holders can own words of objects: an owner is a seat and an epoch in 20 bits, and 0 is nobody.
-pub(crate) const OWNERS: usize = 1023;
+pub(crate) const OWNERS: usize = Owner::SEATS as usize;
 /// The bits of an epoch that an owner's name holds.
 pub(crate) const OWNER_EPOCH: u32 = 1023;
 

@@ -4,6 +4,7 @@
 //! instruction leaves nothing that others wait for without learning of the death; no clock ever declares anybody dead.
 #![deny(unsafe_code)]
 
+mod alloc;
 mod arena;
 mod error;
 mod fd_pass;
@@ -23,6 +24,7 @@ pub mod ring;
 mod seat;
 mod segment;
 
+pub use alloc::AllocError;
 pub use arena::{Arena, Offer, Tensor};
 pub use error::Error;
 pub use group::Group;

@@ -32,7 +32,7 @@ use sapwood_core::board::Life;
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 
 use crate::error::Error;
-use crate::layout::{NAME_LOCK, Spec};
+use crate::layout::{MOST_SEATS, NAME_LOCK, Spec};
 use crate::lock::Held;
 use crate::seat::Seat;
 use crate::segment::{Segment, reopen};
@@ -319,6 +319,10 @@ impl Segment {
             reserve,
         };
         let (prefix, length) = (h.prefix.load(Ordering::Relaxed), h.length.load(Ordering::Relaxed));
+        // What is looked at next is as long as this number says.
+        if spec(0, 0).seats > MOST_SEATS {
+            return Ok(None);
+        }
         let front = spec(0, 0).front();
         let (Some(body), Some(reserve)) = (prefix.checked_sub(front), length.checked_sub(prefix)) else {
             return Ok(None);

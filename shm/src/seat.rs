@@ -181,7 +181,7 @@ impl Segment {
     /// ```
     ///
     /// # Errors
-    /// [`Error::SeatTaken`] by a living process (this one too), [`Error::NoSuchSeat`] (the first 1023 have names),
+    /// [`Error::SeatTaken`] by a living process (this one too), [`Error::NoSuchSeat`] (the first 1022 have names),
     /// [`Error::SeatSpoilt`], [`Error::Retired`], and what `recover` returns.
     pub fn take_seat_again(
         &self,

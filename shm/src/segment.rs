@@ -28,7 +28,7 @@ use sapwood_core::mem::{Atom, Ordering};
 
 use crate::error::Error;
 pub use crate::layout::Spec;
-use crate::layout::{BUILD_LOCK, Header, MAGIC, PAGE, SeatLine, VERSION};
+use crate::layout::{BUILD_LOCK, Header, MAGIC, MOST_SEATS, PAGE, SeatLine, VERSION};
 use crate::limits::memory_left;
 use crate::lock::Held;
 
@@ -105,6 +105,7 @@ impl Segment {
         };
         let size = fstat(&file).map_err(|e| Error::system("fstat of the segment", e))?.st_size;
         if size >= PAGE.cast_signed() && Peek::at(&file)?.header().magic.load(Ordering::Acquire) == MAGIC {
+            require_seals(&file)?;
             return Self::attach(reopen(&fd)?, spec, None);
         }
         Self::build(reopen(&fd)?, spec, None)
@@ -112,6 +113,9 @@ impl Segment {
 
     /// Builds a segment in an empty file (or over one whose builder died).
     pub(crate) fn build(file: File, spec: &Spec, path: Option<PathBuf>) -> Result<Segment, Error> {
+        if spec.seats > MOST_SEATS {
+            return Err(Error::TooManySeats { seats: spec.seats, limit: MOST_SEATS });
+        }
         let (prefix, have) = (spec.prefix(), memory_left());
         if prefix > have {
             return Err(Error::NoSpace { what: "a segment", need: prefix, have });
@@ -303,14 +307,22 @@ fn room(file: &File) -> u64 {
     nix::sys::statvfs::fstatvfs(file).map_or(0, |s| s.blocks_available() * s.fragment_size())
 }
 
+/// What an anonymous segment's file may never do again.
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
 /// Files under a name can't be sealed; memfds can, once: a builder that died after it has left the work done.
 fn seal(file: &File) -> Result<(), Error> {
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     let have = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|e| Error::system("reading the seals", e))?;
-    if SealFlag::from_bits_truncate(have).contains(seals) {
+    if SealFlag::from_bits_truncate(have).contains(SEALS) {
         return Ok(());
     }
-    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| Error::system("sealing the segment", e)).map(|_| ())
+    fcntl(file, FcntlArg::F_ADD_SEALS(SEALS)).map_err(|e| Error::system("sealing the segment", e)).map(|_| ())
+}
+
+/// Refuses a file from elsewhere that is not sealed, one that knows no seals among them.
+pub(crate) fn require_seals(file: &File) -> Result<(), Error> {
+    let have = fcntl(file, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    if SealFlag::from_bits_truncate(have).contains(SEALS) { Ok(()) } else { Err(Error::NotSealed) }
 }
 
 fn map(file: &File, offset: u64, len: u64) -> Result<MmapRaw, Error> {

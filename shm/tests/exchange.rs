@@ -9,14 +9,14 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use common::*;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use sapwood_shm::{Error, Life, Processes, Rendezvous, Segment, Spec};
 
 fn text(e: impl std::fmt::Display) -> String {
@@ -154,6 +154,44 @@ fn a_segment_goes_to_another_process_over_a_socket() {
     set(&segment, 2, 22);
     let report = running.wait(PATIENCE).expect("it ends");
     assert!(report.success(), "{report}");
+}
+
+/// A segment to the letter, in a file that its maker could cut off under whoever has mapped it.
+#[test]
+fn a_segment_that_is_not_sealed_is_refused() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let segment = Segment::create(&spec(1)).expect("there is memory");
+    segment.send(&ours).expect("it can be sent");
+    let mut contents = vec![0; segment.reserve_offset() as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&received(&theirs), &mut contents, 0).expect("it is as long");
+    let loose = Segment::anonymous_fd().expect("a memfd can be made");
+    let copy = File::from(loose.try_clone().expect("descriptors can be duplicated"));
+    std::os::unix::fs::FileExt::write_all_at(&copy, &contents, 0).expect("there is memory");
+    let fds = [copy.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let carrier = [std::io::IoSlice::new(b"S")];
+    sendmsg::<()>(ours.as_raw_fd(), &carrier, &rights, MsgFlags::empty(), None).expect("it can be sent");
+    let said = Segment::receive(&theirs, &spec(1)).map(|_| ()).expect_err("it could be cut off");
+    assert!(matches!(said, Error::NotSealed), "{said}");
+    let said = Segment::build_or_attach(loose, &spec(1), PATIENCE).map(|_| ()).expect_err("nor inherited");
+    assert!(matches!(said, Error::NotSealed), "{said}");
+}
+
+/// The one file that comes over a socket.
+fn received(from: &UnixStream) -> File {
+    let mut byte = [0];
+    let mut iov = [std::io::IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message =
+        recvmsg::<UnixAddr>(from.as_raw_fd(), &mut iov, Some(&mut space), flags).expect("it was sent");
+    match message.cmsgs().expect("not cut off").next() {
+        Some(ControlMessageOwned::ScmRights(fds)) => {
+            // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+            unsafe { File::from_raw_fd(fds[0]) }
+        }
+        other => panic!("not a descriptor: {other:?}"),
+    }
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn allocate<const N: usize>(groups: &mut [Group; N], len: usize) -> (Offer, [Ten
     for group in groups.iter_mut() {
         group.arena_mut().map(offer, len * 4).expect("it can be mapped");
     }
-    (offer, std::array::from_fn(|r| groups[r].arena_mut().tensor(offer.block, len)))
+    // SAFETY: all have just mapped the one offer.
+    (offer, std::array::from_fn(|r| unsafe { groups[r].arena_mut().tensor(offer.block, len) }))
 }
 
 #[test]
@@ -125,38 +126,91 @@ fn each_rank_has_a_tensor_that_the_others_can_reach() {
     }
     for (owner, other) in [(0, 1), (1, 0)] {
         let token = groups[owner].token(tensors[owner][7..].as_ptr().cast(), 40).expect("it is resident");
-        let there = groups[other].resident(token, 40).expect("it is mapped");
+        let there = groups[other].resident(owner, token, 40).expect("it is mapped");
         // SAFETY: 40 bytes of a tensor that nobody writes now, on a multiple of 4.
         let seen = unsafe { std::slice::from_raw_parts(there.cast::<u32>(), 10) };
         assert_eq!(seen, &[owner as u32 + 1; 10]);
     }
 }
 
+/// The part of a block that is a rank's own, and nothing else.
 #[test]
-fn tokens_keep_inside_their_block() {
+fn tokens_keep_inside_their_owners_part_of_a_block() {
     let mut groups: [Group; 2] = group();
     let (_, first) = allocate(&mut groups, 1024);
     let (_, second) = allocate(&mut groups, 2048);
-    let block = 2 * 2048 * 4; // both ranks' tensors, whole pages
+    let part = 2048 * 4; // whole pages
     let [zero, one] = &groups;
-    let start: *const u8 = second[0].as_ptr().cast();
-    let token = zero.token(start, block).expect("the whole block");
-    assert_eq!(zero.token(start, block + 1), None);
-    assert_eq!(zero.token(start, usize::MAX), None);
-    assert_eq!(zero.token(start.wrapping_add(block - 1), 1), Some(token + block as u64 - 1));
-    assert_eq!(zero.token(start.wrapping_add(block - 1), 2), None);
+    for (rank, group) in groups.iter().enumerate() {
+        let start: *const u8 = second[rank].as_ptr().cast();
+        let token = group.token(start, part).expect("the whole tensor");
+        assert_eq!(group.token(start, part + 1), None);
+        assert_eq!(group.token(start, usize::MAX), None);
+        assert_eq!(group.token(start.wrapping_add(part - 1), 1), Some(token + part as u64 - 1));
+        assert_eq!(group.token(start.wrapping_add(part - 1), 2), None);
+        assert_eq!(group.token(start.wrapping_sub(1), 1), None, "another rank's part, or none");
+        assert_eq!(group.token(start.wrapping_add(part), 1), None, "another rank's part, or none");
+        for other in [zero, one] {
+            let at = |token, bytes| other.resident(rank, token, bytes);
+            assert!(at(token, part).is_some());
+            assert_eq!(at(token, part + 1), None);
+            assert_eq!(at(token, usize::MAX), None);
+            assert_eq!(at(token + part as u64 - 1, 2), None);
+            assert_eq!(at(token + part as u64, 1), None);
+            assert_eq!(at(token - 1, 1), None);
+            assert_eq!(at(u64::MAX, 1), None);
+            assert_eq!(at(u64::MAX, usize::MAX), None);
+            assert_eq!(other.resident(1 - rank, token, 1), None, "it is not that rank's");
+            assert_eq!(other.resident(rank + 2, token, 1), None, "no such rank");
+        }
+        let mine = group.token(first[rank].as_ptr().cast(), 8).expect("the other block");
+        assert!(mine < token && zero.resident(rank, mine, 8).is_some());
+    }
     let own = [0_u8; 16];
     assert_eq!(zero.token(own.as_ptr(), 16), None, "not resident");
+}
 
-    assert!(one.resident(token, block).is_some());
-    assert_eq!(one.resident(token, block + 1), None);
-    assert_eq!(one.resident(token, usize::MAX), None);
-    assert_eq!(one.resident(token + block as u64 - 1, 2), None);
-    assert_eq!(one.resident(token + block as u64, 1), None);
-    assert_eq!(one.resident(u64::MAX, 1), None);
-    assert_eq!(one.resident(u64::MAX, usize::MAX), None);
-    let mine = zero.token(first[0].as_ptr().cast(), 8).expect("the other block");
-    assert!(mine < token && one.resident(mine, 8).is_some());
+/// A bad rank 0 says that nobody holds a block in which this rank has its tensor, and offers its bytes anew.
+#[test]
+fn a_block_that_this_rank_holds_is_not_taken_from_under_it() {
+    let mut groups: [Group; 2] = group();
+    let (first, [_zero, mut one]) = allocate(&mut groups, 1000);
+    one.fill(7);
+    let lie = Offer { block: first.block + 1, offset: first.offset, retired: Some(first.block) };
+    let said = groups[1].arena_mut().map(lie, 4000).expect_err("rank 1 holds it");
+    assert!(matches!(said, Error::BadOffer { block } if block == first.block), "{said}");
+    let lie = Offer { block: first.block, offset: 1 << 20, retired: None };
+    let said = groups[1].arena_mut().map(lie, 4000).expect_err("the number is in use");
+    assert!(matches!(said, Error::BadOffer { block } if block == first.block), "{said}");
+    assert!(one.iter().all(|v| *v == 7));
+    let token = groups[1].token(one.as_ptr().cast(), 4000);
+    assert!(token.is_some_and(|t| groups[0].resident(1, t, 4000).is_some()), "it is resident as before");
+    drop(one);
+    let honest = Offer { block: first.block + 1, offset: first.offset, retired: Some(first.block) };
+    groups[1].arena_mut().map(honest, 4000).expect("now nobody holds it");
+}
+
+#[test]
+fn a_poisoned_tensor_is_refused_and_the_others_are_not() {
+    let mut groups: [Group; 1] = group();
+    let (_, [mut bad]) = allocate(&mut groups, 100);
+    let (_, [mut good]) = allocate(&mut groups, 100);
+    let start = bad[7..].as_ptr().addr();
+    let own = [0_u32; 10];
+    groups[0].poison(own.as_ptr().addr(), 40); // no tensor of the group
+    assert!(!bad.is_poisoned() && !good.is_poisoned());
+    groups[0].poison(start, 40);
+    assert!(bad.is_poisoned() && !good.is_poisoned());
+    let uses: [fn(&mut Tensor<u32>) -> u32; 2] = [|t| t[0], |t| std::mem::take(&mut t[0])];
+    for used in uses {
+        let said = catch_unwind(AssertUnwindSafe(|| used(&mut bad))).expect_err("it is poisoned");
+        let said = said.downcast_ref::<&str>().expect("a sentence");
+        assert!(said.contains("may still write to it; drop it"), "{said}");
+        assert_eq!(used(&mut good), 0);
+    }
+    drop(bad);
+    let (_, [anew]) = allocate(&mut groups, 100);
+    assert!(!anew.is_poisoned() && anew.iter().all(|v| *v == 0));
 }
 
 #[test]
@@ -195,7 +249,7 @@ fn a_block_that_not_all_could_map_is_given_up() {
     groups[0].arena_mut().map(offer, 64).expect("it can be mapped");
     groups[0].arena_mut().abandon(offer.block);
     groups[0].arena_mut().abandon(BLOCKS); // no such block: nothing to give up
-    assert_eq!(groups[0].resident(0, 1), None);
+    assert_eq!(groups[0].resident(0, 0, 1), None);
     let next = groups[0].arena_mut().reserve(64).expect("there is memory");
     assert_eq!((next.retired, next.offset), (Some(offer.block), offer.offset));
 }
@@ -230,15 +284,18 @@ fn a_blocks_tensor_is_handed_out_once_and_as_it_was_made() {
     let offer = groups[0].arena_mut().reserve(4096).expect("there is memory");
     groups[0].arena_mut().map(offer, 4096).expect("it can be mapped");
     let mut refused = |block: usize, len: usize| {
-        let tensor = || groups[0].arena_mut().tensor::<u32>(block, len);
+        // SAFETY: there is but one rank.
+        let tensor = || unsafe { groups[0].arena_mut().tensor::<u32>(block, len) };
         catch_unwind(AssertUnwindSafe(tensor)).map(|t| t.len()).is_err()
     };
     assert!(refused(offer.block + 1, 1024), "not mapped");
     assert!(refused(offer.block, 1025), "another size");
     assert!(refused(offer.block, usize::MAX / 4 + 2), "a size that overflows to a small one");
-    let tensor = groups[0].arena_mut().tensor::<u32>(offer.block, 1024);
+    // SAFETY: there is but one rank.
+    let tensor = unsafe { groups[0].arena_mut().tensor::<u32>(offer.block, 1024) };
     assert_eq!(tensor.len(), 1024);
-    let again = || groups[0].arena_mut().tensor::<u32>(offer.block, 1024).len();
+    // SAFETY: as above.
+    let again = || unsafe { groups[0].arena_mut().tensor::<u32>(offer.block, 1024) }.len();
     assert!(catch_unwind(AssertUnwindSafe(again)).is_err(), "two handles of the same bytes");
 }
 

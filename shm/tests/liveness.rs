@@ -213,7 +213,7 @@ fn a_seat_is_taken_once_by_two_processes() {
     let (_forget, running, segment, _seat) = with_rank("twice", |segment| {
         let said = segment.take_seat(1).map(|_| ()).expect_err("the parent has it").to_string();
         let parent = nix::unistd::getppid().to_string();
-        assert!(said.contains("rank 1 is taken") && said.contains(&parent), "{said}");
+        assert!(said.contains("seat 1 is taken") && said.contains(&parent), "{said}");
         set(segment, GRANDCHILD, 1);
         until("the parent is done", || get(segment, DONE) != 0);
         Ok(())

@@ -347,14 +347,14 @@ fn all_seats_taken_is_an_error_with_their_number() {
     assert!(matches!(said, Error::NoSuchSeat { seat: 3, seats: 3 }), "{said}");
 }
 
-/// Owners' names have room for 1023 seats. Others may be taken once, by ranks that own no words.
+/// Owners' names have room for 1022 seats. Others may be taken once, by ranks that own no words.
 #[test]
 fn seats_without_a_name_are_not_taken_again() {
     let segment = segment(1025);
-    let said = segment.take_seat_again(1023, nothing).map(drop).expect_err("it has no name");
-    assert!(matches!(said, Error::NoSuchSeat { seat: 1023, seats: 1023 }), "{said}");
-    let last = segment.take_seat_again(1022, nothing).expect("it is free");
-    assert!(segment.owner_alive(1022, last.epoch()));
+    let said = segment.take_seat_again(1022, nothing).map(drop).expect_err("it has no name");
+    assert!(matches!(said, Error::NoSuchSeat { seat: 1022, seats: 1022 }), "{said}");
+    let last = segment.take_seat_again(1021, nothing).expect("it is free");
+    assert!(segment.owner_alive(1021, last.epoch()));
     let rank = segment.take_seat(1024).expect("it is free");
     assert_eq!(rank.number(), 1024);
 }

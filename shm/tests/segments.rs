@@ -5,6 +5,7 @@ mod common;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use common::*;
 use sapwood_shm::{Error, Life, Processes, Seat, Segment, Spec};
@@ -93,6 +94,32 @@ fn wild_numbers_in_the_header_are_refused() {
     }
 }
 
+/// Whoever opens a name looks at all seats: a number from a file must not decide how long that takes, nor is a file
+/// that claims more than a segment can have somebody's whose death would free the name.
+#[test]
+fn more_seats_than_there_can_be_are_not_even_looked_at() {
+    let said = Segment::create(&spec(4097)).map(|_| ()).expect_err("nobody has as many");
+    assert!(matches!(said, Error::TooManySeats { seats: 4097, limit: 4096 }), "{said}");
+    let said = Segment::create(&spec((1 << 32) + 2)).map(|_| ()).expect_err("it would be taken for 2");
+    assert!(matches!(said, Error::TooManySeats { .. }), "{said}");
+    // The header of 4097 seats, right in itself, and a first seat whose holder is dead.
+    let (folder, held) = spoilt("seats", 24, &4097_u32.to_le_bytes());
+    drop(held);
+    let prefix = 4096 + 65 * 4096 + 4096_u64;
+    let path = file_of(&folder.0, "x");
+    let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+    let spoil = |at, bytes: &[u8]| file.write_all_at(bytes, at).expect("it can be written");
+    spoil(32, &prefix.to_le_bytes());
+    spoil(40, &prefix.to_le_bytes());
+    spoil(4096, &1_u32.to_le_bytes());
+    file.set_len(prefix).expect("it can be longer");
+    let said = refused(&folder, &spec(2));
+    assert!(matches!(said, Error::OtherSize { found: 4097, expected: 2 }), "{said}");
+    let said =
+        Segment::create_named_in(&folder.0, "x", &spec(2), 0).map(|_| ()).expect_err("the name is taken");
+    assert!(matches!(&said, Error::NameTaken { holders, .. } if holders.is_empty()), "{said}");
+}
+
 #[test]
 fn only_a_file_of_our_own_is_trusted() {
     let (folder, _held) = spoilt("trust", 0, &[]);
@@ -163,6 +190,15 @@ fn a_named_segment_is_ours_alone_and_goes_when_unlinked() {
     other.unlink().expect("the name is another's now, and stays");
     assert!(path.exists());
     assert_eq!(get(&segment, 5), 55, "those who have it mapped keep it");
+}
+
+/// A deadline bounds how long a name may change hands; nobody is told that it did before he has looked.
+#[test]
+fn a_name_that_is_at_rest_is_entered_without_any_time() {
+    let folder = Folder::new("at_once");
+    let enter = |seat| Segment::enter_named_in(&folder.0, "x", &spec(2), seat, Duration::ZERO);
+    let (_first, _seat) = enter(0).expect("the name is free");
+    let (_second, _seat) = enter(1).expect("the segment is there");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sapwood_core::member::{Fault, Member, Patience};
+use sapwood_core::member::{Fault, Patience};
 use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::{Group, Rank, Rendezvous, cpu_quota, prices};
 
@@ -130,7 +130,7 @@ impl Builder {
         let group = Group::enter(rendezvous, rank, size, join_deadline)?;
         // Nobody spins while ranks are still being started: they may need this CPU.
         let patience = Patience { policy, prices: prices(), crowded: true, deadline: nanos(join_deadline) };
-        let mut member = Member::new(group, rank, size, 0, patience);
+        let mut member = group.member(patience);
         if let Err(fault) = member.join() {
             let missing: Vec<usize> = member.absent().collect();
             // Whoever comes later must not find half a tree under this name.

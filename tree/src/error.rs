@@ -15,7 +15,8 @@ use sapwood_shm::Group;
 pub enum Contents {
     /// They are as before the call.
     AsBefore,
-    /// Some elements hold results, some do not.
+    /// Some elements hold results, some do not. A resident tensor may be poisoned too: see
+    /// [`Tensor`](sapwood_shm::Tensor).
     Unspecified,
 }
 

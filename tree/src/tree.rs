@@ -3,12 +3,11 @@
 use std::panic::Location;
 
 use sapwood_core::board::Leaving;
-use sapwood_core::call::Kind;
 use sapwood_core::dtype::Element;
 use sapwood_core::mem::Real;
 use sapwood_core::member::Member;
 use sapwood_core::reduce::Op;
-use sapwood_shm::{Group, Offer, Tensor};
+use sapwood_shm::{AllocError, Group, Tensor};
 
 use crate::error::Error;
 
@@ -149,7 +148,7 @@ impl Tree {
 
     /// A tensor of `n` zeros in memory that all ranks share, for every rank: collectives on it need no copy in and no
     /// copy out. All ranks call it with equal `n`. The memory goes when all ranks have dropped their tensors and
-    /// another one is allocated, or with the tree.
+    /// another one is allocated, or with the tree. What a call that fails leaves of it: see [`Tensor`].
     ///
     /// # Errors
     /// [`Error::Memory`] on rank 0 and [`Error::NoResident`] on the others where there is not enough memory: nobody
@@ -158,56 +157,16 @@ impl Tree {
     pub fn alloc<T: Element>(&mut self, n: usize) -> Result<Tensor<T>, Error> {
         let at = Location::caller();
         self.here()?;
-        let bytes = n.saturating_mul(size_of::<T>());
-        let (mut refusal, mut words) = (None, [0; 4]);
-        if self.rank() == 0 {
-            match self.member.region_mut().arena_mut().reserve(bytes) {
-                Ok(offer) => words = offer.to_words(),
-                Err(e) => refusal = Some(e),
-            }
-        }
-        let mut offered = [0; 4];
-        self.tell::<T>(n, words, at, |q, w| {
-            if q == 0 {
-                offered = w;
-            }
-        })?;
-        if let Some(e) = refusal {
-            return Err(e.into());
-        }
-        let nobody = |rank, why: String| Error::NoResident { rank, bytes, why };
-        let Some(offer) = Offer::from_words(offered) else {
-            return Err(nobody(0, "see the error on that rank".into()));
+        let refused = |rank, why: String| {
+            let bytes = n.saturating_mul(size_of::<T>());
+            Error::NoResident { rank, bytes, why }
         };
-        let mapped = self.member.region_mut().arena_mut().map(offer, bytes);
-        let mut failed = None;
-        self.tell::<T>(n, [u64::from(mapped.is_err()), 0, 0, 0], at, |q, w| {
-            if w[0] != 0 && failed.is_none() {
-                failed = Some(q);
-            }
-        })?;
-        let arena = self.member.region_mut().arena_mut();
-        match failed {
-            None => Ok(arena.tensor(offer.block, n)),
-            Some(rank) => {
-                arena.abandon(offer.block);
-                Err(nobody(
-                    rank,
-                    mapped.err().map_or_else(|| "see the error on that rank".into(), |e| e.to_string()),
-                ))
-            }
-        }
-    }
-
-    fn tell<T: Element>(
-        &mut self,
-        n: usize,
-        words: [u64; 4],
-        at: &'static Location<'static>,
-        each: impl FnMut(usize, [u64; 4]),
-    ) -> Result<(), Error> {
-        let told = self.member.exchange(Kind::Alloc, Some((T::DTYPE, n)), words, at, each);
-        told.map(|_| ()).map_err(|f| Error::of(&self.member, f))
+        Group::alloc(&mut self.member, n, at).map_err(|e| match e {
+            AllocError::Fault(fault) => Error::of(&self.member, fault),
+            AllocError::Memory(e) => e.into(),
+            AllocError::Refused { rank, why: Some(e) } => refused(rank, e.to_string()),
+            AllocError::Refused { rank, why: None } => refused(rank, "see the error on that rank".into()),
+        })
     }
 
     /// A forked child must not speak for its parent.

@@ -289,6 +289,46 @@ fn resident_tensors_come_as_zeros_and_their_memory_is_used_again() {
     });
 }
 
+/// Rank 1 is in no call and may come to this one whenever it likes: the tensor is refused from then on. Had it left,
+/// nobody could have begun.
+#[test]
+fn a_resident_tensor_is_refused_after_a_failed_call_only_where_somebody_may_still_write_to_it() {
+    for leaves in [false, true] {
+        let name = name(if leaves { "at-rest" } else { "poisoned" });
+        std::thread::scope(|s| {
+            let (done, until_done) = std::sync::mpsc::channel::<()>();
+            let name = &name;
+            s.spawn(move || {
+                let mut tree = Tree::local(1, 2, name).expect("both come");
+                let _mine = tree.alloc::<u64>(5000).expect("memory");
+                let kept = (!leaves).then_some(tree);
+                // Ends, with an error, when rank 0 is done.
+                drop((until_done.recv(), kept));
+            });
+            let builder = Tree::builder().join_deadline(Duration::from_secs(20));
+            let mut tree = builder.deadline(Duration::from_millis(500)).local(0, 2, name).expect("both come");
+            let mut t = tree.alloc::<u64>(5000).expect("memory");
+            t.fill(4);
+            let error = tree.all_reduce(&mut t, Op::Sum).expect_err("rank 1 does not call it");
+            let again = tree.barrier().expect_err("the tree is over");
+            if leaves {
+                let left = Contents::AsBefore;
+                assert!(matches!(error, Error::PeerLeft { rank: 1, contents, .. } if contents == left));
+                assert!(matches!(again, Error::PeerLeft { rank: 1, .. }), "{again}");
+                assert!(!t.is_poisoned() && t.iter().all(|v| *v == 4));
+            } else {
+                let left = Contents::Unspecified;
+                assert!(matches!(error, Error::TimedOut { contents, .. } if contents == left), "{error}");
+                assert!(matches!(again, Error::TimedOut { .. }), "{again}");
+                assert!(t.is_poisoned());
+                assert!(catch_unwind(AssertUnwindSafe(|| t[0])).is_err());
+                assert!(tree.alloc::<u64>(10).is_err(), "the tree is over");
+            }
+            drop(done);
+        });
+    }
+}
+
 /// A refusal between a drop and the next allocation must not leave the ranks with different views of the arena.
 #[test]
 fn memory_is_used_again_after_a_refusal() {

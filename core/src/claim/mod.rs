@@ -23,7 +23,7 @@
 //! | Filling(me)                       | Filled              | the same submitter            | store | Release  | submitted                                |
 //! | Filled or Again                   | Claimed(me)         | a worker                      | CAS   | Relaxed  | taken                                    |
 //! | Claimed(me)                       | Done                | the same worker               | or    | Release  | the answer's one commit                  |
-//! | Claimed(me)                       | Again               | the same worker               | or    | Release  | declined: not for want of a living worker, so not counted |
+//! | Claimed(me)                       | Again               | the same worker               | or    | Release  | declined: it counts as no attempt         |
 //! | Done or Failed                    | Collecting(me)      | an owner                      | CAS   | Acquire  | the answer is being read                 |
 //! | Collecting(me)                    | Free                | the same owner                | store | Release  | the slot is given back                   |
 //! | Claimed, Again, Done, Failed: (t) | the same, (t+1)     | a submitter at position (t,i) | CAS   | Relaxed  | stepped over: the job takes longer than a lap |

@@ -26,13 +26,18 @@
 //! |------------------------------------|----------------------------|--------------------------------------------------------|
 //! | while it fills a buffer            | its step is not published  | never read the buffer; the operation fails             |
 //! | after a step                       | the chunk is whole         | use it, and fail at the next one                       |
-//! | while it writes a resident tensor  | torn elements in tensors   | never pass the closing rendezvous: the error says that the tensor is unspecified |
+//! | while it writes a resident tensor  | torn elements in tensors   | never pass the closing rendezvous: the error says that the tensor is unspecified; see `member` |
+//!
+//! A bad peer can make results wrong, no more: a token is read once, looked up once among the tensors of its own rank,
+//! and what was found is used. So whatever it names, and however often it changes that, kernels get memory that is
+//! mapped, and never the same memory for two ranks.
 //!
 //! # Safety
 //! Unsafe here is the copying between the caller's tensors and the buffers. Who may touch a buffer when is argued at
 //! each scheme; lengths never exceed what `Sizes` promises for the buffer.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use core::panic::Location;
 
 use super::combine::{BuiltIn, Closure, Combine};
@@ -50,10 +55,39 @@ use crate::tensors::{Cursor, Tensors};
 /// What the ranks of a long all-reduce tell each other at its start: payload word 0.
 const PRIVATE: u64 = u64::MAX;
 
+/// Ranks of a group whose tensors are reduced where they lie, at most; in a larger one they go through blocks.
+const RESIDENT_RANKS: usize = 256;
+
 struct Work<'a, T: Element> {
     tensors: Tensors<'a, T>,
     call: Fingerprint,
     spot: Spot,
+}
+
+/// Where the ranks' resident tensors are mapped here, by rank: in private memory.
+struct Mapped<T> {
+    starts: [MaybeUninit<*mut T>; RESIDENT_RANKS],
+    /// So many are known.
+    ranks: usize,
+}
+
+impl<T> Mapped<T> {
+    /// None is known yet. Costs nothing, since most operations never ask.
+    #[inline(always)]
+    fn new() -> Self {
+        Mapped { starts: [const { MaybeUninit::uninit() }; RESIDENT_RANKS], ranks: 0 }
+    }
+
+    fn push(&mut self, start: *mut T) {
+        self.starts[self.ranks].write(start);
+        self.ranks += 1;
+    }
+
+    #[inline(always)]
+    fn of(&self, rank: usize) -> *mut T {
+        // SAFETY: the first `ranks` were written, by `push`.
+        unsafe { self.starts[..self.ranks][rank].assume_init() }
+    }
 }
 
 /// Fails the group if the caller's closure unwinds through us.
@@ -172,25 +206,51 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
     }
 
     /// Tells everybody whether our tensor is resident, and learns it of everybody. `filled` steps are published if it
-    /// is not.
-    fn open<T: Element>(&mut self, w: &Work<'_, T>, filled: u64) -> Result<(usize, bool), Fault> {
-        let token = self.token(w);
-        let steps = if token.is_some() { 0 } else { filled };
-        self.publish(w.call, [token.unwrap_or(PRIVATE), 0, 0, 0], steps, &w.spot);
-        // A token can't be taken back: whoever finds all ranks resident writes to our tensor, even if we fail
-        // meanwhile.
-        self.touched = token.is_some();
+    /// is not. Says how many contribute, and whether all are resident: then `mapped` knows where.
+    fn open<T: Element>(
+        &mut self,
+        w: &Work<'_, T>,
+        filled: u64,
+        mapped: &mut Mapped<T>,
+    ) -> Result<(usize, bool), Fault> {
+        let bytes = w.tensors.total() * size_of::<T>();
+        let own = w.tensors.only().and_then(|start| Some((start, self.token(w)?)));
+        if let Some((start, _)) = own {
+            self.lend(start.addr(), bytes);
+        }
+        let (token, steps) = own.map_or((PRIVATE, filled), |(_, token)| (token, 0));
+        self.publish(w.call, [token, 0, 0, 0], steps, &w.spot);
         let contributors = self.everyone()?;
-        // SAFETY: all lines of this operation were seen.
-        let resident = (0..self.size).all(|q| unsafe { (*self.place(q).payload(self.n))[0] } != PRIVATE);
-        Ok((contributors, resident))
+        let Some((own, _)) = own else { return Ok((contributors, false)) };
+        let mut tokens = [const { MaybeUninit::uninit() }; RESIDENT_RANKS];
+        for (q, token) in tokens.iter_mut().enumerate().take(self.size) {
+            // Volatile, and once: a bad peer may write another one even now.
+            // SAFETY: all lines of this operation were seen.
+            let theirs = unsafe { self.place(q).payload(self.n).cast::<u64>().read_volatile() };
+            if theirs == PRIVATE && q != self.me {
+                self.take_back();
+                return Ok((contributors, false));
+            }
+            token.write(theirs);
+        }
+        for (q, token) in tokens[..self.size].iter().enumerate() {
+            // SAFETY: the loop above has written the first `size`.
+            let theirs = || self.region.resident(q, unsafe { token.assume_init() }, bytes);
+            let start = if q == self.me { Some(own) } else { theirs().map(|p| p.cast::<T>()) };
+            match start {
+                Some(start) if start.is_aligned() => mapped.push(start),
+                _ => return Err(Fault::BadToken { rank: q }),
+            }
+        }
+        Ok((contributors, true))
     }
 
     /// The token of a resident tensor that is long enough to be reduced where it lies.
     fn token<T: Element>(&self, w: &Work<'_, T>) -> Option<u64> {
         let bytes = w.tensors.total() * size_of::<T>();
         let start = w.tensors.only()?;
-        if bytes < self.region.sizes().resident_from { None } else { self.region.token(start.cast(), bytes) }
+        let long = bytes >= self.region.sizes().resident_from && self.size <= RESIDENT_RANKS;
+        if long { self.region.token(start.cast(), bytes) } else { None }
     }
 
     /// Two ranks, chunk by chunk. Chunk x of the running count goes through place x % K of side (rank + x / K) % 2, so
@@ -219,9 +279,10 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
             // SAFETY: a chunk fits its place; its last reader was this rank, in chunk `first - K`.
             unsafe { t.copy_out(&mut out, 0, len(0), self.region.buffer(side, area).write().cast()) };
         }
-        let (contributors, resident) = self.open(w, 1)?;
+        let mut mapped = Mapped::new();
+        let (contributors, resident) = self.open(w, 1, &mut mapped)?;
         if resident {
-            return self.resident(w, c, contributors);
+            return self.resident(w, c, contributors, &mapped);
         }
         self.turns[setting] = first.wrapping_add(chunks as u64);
         for j in usize::from(private)..ahead {
@@ -273,9 +334,10 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         if private {
             self.fill_block(w, &mut out, 0, block.min(total));
         }
-        let (contributors, resident) = self.open(w, 1)?;
+        let mut mapped = Mapped::new();
+        let (contributors, resident) = self.open(w, 1, &mut mapped)?;
         if resident {
-            return self.resident(w, c, contributors);
+            return self.resident(w, c, contributors, &mapped);
         }
         for b in 0..total.div_ceil(block) {
             let (at, len) = (b * block, block.min(total - b * block));
@@ -344,27 +406,16 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         w: &Work<'_, T>,
         c: &mut C,
         contributors: usize,
+        mapped: &Mapped<T>,
     ) -> Result<usize, Fault> {
-        let (total, n, size) = (w.tensors.total(), self.n, self.size);
-        let bytes = total * size_of::<T>();
-        let region = &self.region;
-        let tensor = |q: usize| {
-            // SAFETY: all lines of this operation were seen.
-            let token = unsafe { (*region.place(q).payload(n))[0] };
-            region.resident(token, bytes).map(|p| p.cast::<T>())
-        };
-        if let Some(rank) = (0..size).find(|q| tensor(*q).is_none_or(|p| !p.is_aligned())) {
-            return Err(Fault::BadToken { rank });
-        }
+        let (total, size) = (w.tensors.total(), self.size);
         let from = cut(total, size_of::<T>(), self.me, size);
         let until = cut(total, size_of::<T>(), self.me + 1, size);
-        // A bad peer may change its token after the check: then its elements are taken from, and put into, our own.
-        let own = tensor(self.me).expect("checked above");
-        let slice = |q: usize| tensor(q).unwrap_or(own).wrapping_add(from);
-        self.touched = true;
+        let slice = |q: usize| mapped.of(q).wrapping_add(from);
         M::touch((until - from) * size_of::<T>());
         // SAFETY: everybody has published this operation, so nobody else touches this slice of any tensor until it
-        // has seen us at the rendezvous; the tokens name mapped memory of `bytes` bytes.
+        // has seen us at the rendezvous. Each tensor is aligned, mapped with `total` elements, and overlaps no other:
+        // the region sets them aside for each rank.
         unsafe { c.fold(until - from, size, |q| slice(q).cast_const(), size, slice) };
         self.rendezvous()?;
         Ok(contributors)

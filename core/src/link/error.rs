@@ -151,8 +151,8 @@ pub enum RecvError {
         /// How far it came.
         part: Part,
     },
-    /// The message is no tensor of the target's dtype and dims. It is skipped whole; the next one can be received. The
-    /// target is as before.
+    /// The message is no tensor of the target's dtype and dims. It is skipped whole, by the calls that follow; the next
+    /// one can be received. The target is as before.
     Refused {
         /// Tag of the message.
         tag: u64,

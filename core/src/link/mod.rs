@@ -195,7 +195,8 @@ pub trait Link {
         deadline: Deadline,
     ) -> Result<Incoming, ExchangeError>;
 
-    /// Skips the pending message whole. Says whether there was one.
+    /// Skips the pending message whole, by the calls that follow: no call waits for what nobody wants. Says whether
+    /// there was one.
     fn refuse(&mut self) -> bool;
 
     /// Waits until one of the calls in `wanted` would not have to wait; says which. Neither, if the deadline passes.

@@ -196,6 +196,7 @@ impl<T: Element> Kernel<T> {
         dst: impl Fn(usize) -> *mut T,
     ) {
         debug_assert!(sources >= 1, "a fold needs a source");
+        debug_assert!(apart(n, sources, &src, dests, &dst), "a destination overlaps what it must not");
         let entry = self.entry(n);
         // SAFETY: what the caller promises covers each case. `pair` and `dual` get two sources and destinations
         // that are each a source or apart; `dual` only gets destinations that differ, hence do not overlap.
@@ -311,6 +312,23 @@ unsafe fn accumulate<T: Element>(
             call(entry.step, entry, numbers, numbers, at(k), n);
         }
     }
+}
+
+/// Whether all is aligned and the destinations lie as [`Kernel::fold`] asks for: exactly on another range or apart.
+fn apart<T>(
+    n: usize,
+    sources: usize,
+    src: &impl Fn(usize) -> *const T,
+    dests: usize,
+    dst: &impl Fn(usize) -> *mut T,
+) -> bool {
+    let fits = |a: *const T, b: *const T| {
+        a.is_aligned() && b.is_aligned() && (a == b || a.addr().abs_diff(b.addr()) >= n * size_of::<T>())
+    };
+    (0..dests).all(|d| {
+        let to = dst(d).cast_const();
+        (0..sources).all(|s| fits(to, src(s))) && (0..d).all(|e| fits(to, dst(e).cast_const()))
+    })
 }
 
 /// A kernel of `entry` for `n` elements.

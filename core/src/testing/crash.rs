@@ -33,7 +33,11 @@ fn alive() -> bool {
     }
     if LEFT.get() == 0 {
         DEAD.set(true);
-        resume_unwind(Box::new(Killed));
+        // Who dies while he unwinds from a panic of his own goes on unwinding, without effect.
+        if !std::thread::panicking() {
+            resume_unwind(Box::new(Killed));
+        }
+        return false;
     }
     LEFT.set(LEFT.get() - 1);
     true
@@ -45,8 +49,9 @@ impl Crash {
         LEFT.set(k);
         let result = catch_unwind(AssertUnwindSafe(body));
         LEFT.set(u64::MAX);
-        DEAD.set(false);
+        let dead = DEAD.replace(false);
         match result {
+            Ok(_) if dead => None,
             Ok(v) => Some(v),
             Err(e) if e.is::<Killed>() => None,
             Err(e) => resume_unwind(e),
@@ -100,23 +105,22 @@ word!(U32, u32);
 word!(U64, u64);
 
 /// Memory that counts each access as a step.
-#[repr(transparent)]
 #[derive(Debug)]
-pub struct CrashCell<T>(<Real as Mem>::Cell<T>)
-where
-    T: Copy;
+pub struct CrashCell<T: Copy> {
+    cell: <Real as Mem>::Cell<T>,
+    /// What the dead get instead.
+    grave: Cell<T>,
+}
 
 impl<T: Copy> RaceCell<T> for CrashCell<T> {
     fn new(v: T) -> Self {
-        CrashCell(RaceCell::new(v))
+        CrashCell { cell: RaceCell::new(v), grave: Cell::new(v) }
     }
     fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        alive();
-        self.0.with(f)
+        if alive() { self.cell.with(f) } else { f(self.grave.as_ptr()) }
     }
     fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        alive();
-        self.0.with_mut(f)
+        if alive() { self.cell.with_mut(f) } else { f(self.grave.as_ptr()) }
     }
 }
 

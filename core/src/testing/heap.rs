@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use crate::board::{Buffer, Life, Place, Region};
 use crate::layout::Layout;
-use crate::mem::{Mem, RaceCell, Real};
+use crate::mem::{Atom, Mem, Ordering, RaceCell, Real};
 use crate::sizes::Area;
 use crate::sizes::Sizes;
 
@@ -50,8 +50,14 @@ struct Inner<M: Mem> {
     guards: HashMap<usize, M::Cell<()>>,
     bytes: Pages,
     arena: Pages,
+    /// Bytes of the arena that each rank has for its tensors.
+    part: usize,
+    poisoned: Vec<Real32>,
     life: Oracle,
 }
+
+/// Beside the family: not in the group's memory.
+type Real32 = <Real as Mem>::U32;
 
 /// A region on the heap. Clones share it.
 pub struct Heap<M: Mem>(Arc<Inner<M>>);
@@ -74,8 +80,8 @@ unsafe impl<M: Mem> Send for Heap<M> {}
 unsafe impl<M: Mem> Sync for Heap<M> {}
 
 impl<M: Mem> Heap<M> {
-    /// Memory for `ranks` ranks whose last operation was `n`, with `arena` bytes for resident tensors. `life` says who
-    /// lives.
+    /// Memory for `ranks` ranks whose last operation was `n`, with `arena` bytes for resident tensors, in equal parts.
+    /// `life` says who lives.
     pub fn new(
         sizes: Sizes,
         ranks: usize,
@@ -96,24 +102,37 @@ impl<M: Mem> Heap<M> {
             guards: guards.map(|at| (at, M::Cell::new(()))).collect(),
             bytes: Pages::new(layout.len),
             arena: Pages::new(arena),
+            part: arena / ranks / 64 * 64,
+            poisoned: (0..ranks).map(|_| Atom::new(0)).collect(),
             life: Box::new(life),
         }))
     }
 
-    /// `len` elements of the arena, from byte `at`.
+    /// The first `len` elements of the arena's part of `rank`.
     ///
     /// # Safety
-    /// Nobody else holds these bytes, except ranks within a collective that all of them make.
+    /// Nobody else holds them, except ranks within a collective that all of them make.
     #[allow(clippy::mut_from_ref)] // it is an arena
-    pub unsafe fn tensor<T>(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at + len * size_of::<T>() <= self.0.arena.1.size() && at.is_multiple_of(align_of::<T>()));
+    pub unsafe fn tensor<T>(&self, rank: usize, len: usize) -> &mut [T] {
+        assert!(rank < self.0.places.len() && len * size_of::<T>() <= self.0.part && align_of::<T>() <= 64);
         // SAFETY: inside the arena and aligned, as just checked; exclusive, as the caller promises.
-        unsafe { core::slice::from_raw_parts_mut(self.0.arena.0.add(at).cast(), len) }
+        unsafe { core::slice::from_raw_parts_mut(self.0.arena.0.add(rank * self.0.part).cast(), len) }
+    }
+
+    /// Whether a call that failed has left a tensor of `rank` to others who may write to it still.
+    pub fn is_poisoned(&self, rank: usize) -> bool {
+        self.0.poisoned[rank].load(Ordering::Relaxed) != 0
+    }
+
+    /// Whose part of the arena these bytes lie in.
+    fn part_of(&self, at: usize, bytes: usize) -> Option<usize> {
+        let rank = at.checked_div(self.0.part)?;
+        (rank < self.0.places.len() && bytes <= self.0.part - at % self.0.part).then_some(rank)
     }
 }
 
-// SAFETY: places and buffers are the same for every clone; the layout keeps buffers apart; `resident` checks its
-// bounds; the oracle is the test's to keep honest.
+// SAFETY: places and buffers are the same for every clone; the layout keeps buffers apart; `resident` keeps to the
+// rank's part of the arena; the oracle is the test's to keep honest.
 unsafe impl<M: Mem> Region<M> for Heap<M> {
     fn place(&self, rank: usize) -> &Place<M> {
         &self.0.places[rank]
@@ -135,11 +154,17 @@ unsafe impl<M: Mem> Region<M> for Heap<M> {
 
     fn token(&self, start: *const u8, bytes: usize) -> Option<u64> {
         let at = start.addr().checked_sub(self.0.arena.0.addr())?;
-        (at + bytes <= self.0.arena.1.size()).then_some(at as u64)
+        self.part_of(at, bytes).map(|_| at as u64)
     }
 
-    fn resident(&self, token: u64, bytes: usize) -> Option<*mut u8> {
+    fn resident(&self, rank: usize, token: u64, bytes: usize) -> Option<*mut u8> {
         let at = usize::try_from(token).ok()?;
-        (at.checked_add(bytes)? <= self.0.arena.1.size()).then(|| self.0.arena.0.wrapping_add(at))
+        (self.part_of(at, bytes)? == rank).then(|| self.0.arena.0.wrapping_add(at))
+    }
+
+    fn poison(&self, start: usize, bytes: usize) {
+        if let Some(rank) = self.part_of(start.wrapping_sub(self.0.arena.0.addr()), bytes) {
+            self.0.poisoned[rank].store(1, Ordering::Relaxed);
+        }
     }
 }

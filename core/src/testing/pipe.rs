@@ -171,22 +171,24 @@ impl Pipe for MemoryPipe {
     fn wait(&mut self, interest: Interest, until: u64) -> Result<Waited, Broken> {
         let (me, peer) = (self.me, 1 - self.me);
         let mut state = self.state();
-        let before = state.woken[me];
-        let readable = interest.read && !state.ways[peer].is_empty();
-        let writable = interest.write > 0 && state.ways[me].len() + interest.write <= self.shared.capacity;
-        if readable || writable {
-            return Ok(Waited::Look);
-        }
-        // Ends when woken, when the peer is gone, or when the time is up.
-        while state.woken[me] == before && state.ends[peer] == Peer::Open {
-            let left = until.saturating_sub(Real::now());
-            if left == 0 {
-                return Ok(Waited::TimedOut);
+        // Ends when something of the interest is there, the peer is gone, or the time is up.
+        loop {
+            let readable = interest.read && !state.ways[peer].is_empty();
+            let writable =
+                interest.write > 0 && state.ways[me].len() + interest.write <= self.shared.capacity;
+            if readable || writable || state.ends[peer] != Peer::Open {
+                return Ok(Waited::Look);
             }
-            let slept = self.shared.bell.wait_timeout(state, Duration::from_nanos(left));
-            state = slept.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            let seen = state.woken[me];
+            while state.woken[me] == seen {
+                let left = until.saturating_sub(Real::now());
+                if left == 0 {
+                    return Ok(Waited::TimedOut);
+                }
+                let slept = self.shared.bell.wait_timeout(state, Duration::from_nanos(left));
+                state = slept.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            }
         }
-        Ok(Waited::Look)
     }
 
     fn shut(&mut self) {

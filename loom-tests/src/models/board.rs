@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{Bound, Model, look, looks};
 use crate::explore;
 use crate::family::{Loom, until};
-use crate::guarded::{Guarded, publish, word};
+use crate::guarded::{Guarded, end, publish, step, word};
 
 /// As few and as small buffers as there can be: each has a cell that loom has to make in every execution.
 pub(crate) const SIZES: Sizes = Sizes {
@@ -102,7 +102,7 @@ pub fn steps(chunks: u64, places: u64, n: u64, bound: Bound) -> u64 {
                 for j in 0..chunks {
                     wait_until(|| heap.place(0).stepped(at, j + 1));
                     assert_eq!(cells[(j % places) as usize].get(), 7 + j);
-                    heap.place(1).step(at, j + 1);
+                    step(heap.place(1), at, j + 1);
                 }
             })
         };
@@ -114,7 +114,7 @@ pub fn steps(chunks: u64, places: u64, n: u64, bound: Bound) -> u64 {
                 wait_until(|| heap.place(1).stepped(at, j - places + 1));
             }
             cells[(j % places) as usize].set(7 + j);
-            heap.place(0).step(at, j + 1);
+            step(heap.place(0), at, j + 1);
         }
         reader.join().expect("all chunks were whole");
     })
@@ -191,7 +191,7 @@ pub fn end_word(n: u64, bound: Bound) -> u64 {
             let heap = heap.clone();
             thread::spawn(move || {
                 publish(heap.place(1), at, 0, 5);
-                heap.place(1).end(End::Left(Leaving::Dropped), at);
+                end(heap.place(1), End::Left(Leaving::Dropped), at);
             })
         };
         let place: &Place<Loom> = heap.place(1);

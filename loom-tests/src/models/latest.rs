@@ -94,7 +94,7 @@ pub fn all() -> Vec<Model> {
     let long: &[Bound] = &[Some(4)];
     let mut models = vec![
         Model::new("latest: 5 values, one reader", 3, long, |b| whole(5, 1, b)),
-        Model::new("latest: 4 values, two readers", 1, &[Some(2)], |b| whole(4, 2, b)),
+        Model::new("latest: 4 values, two readers", 1, &[Some(1)], |b| whole(4, 2, b)),
         Model::new("latest: told of a value", 3, long, told),
     ];
     models.extend((0..=9).map(|k| {

@@ -18,6 +18,7 @@ use sapwood_core::wait::{Prices, WaitPolicy};
 use super::board::{SIZES, group};
 use super::{Bound, Model};
 use crate::family::{Loom, until, without_yields};
+use crate::guarded;
 
 type Rank = Member<Loom, Heap<Loom>>;
 
@@ -58,7 +59,7 @@ fn explore(manner: Manner, bound: Bound, body: impl Fn() + Send + Sync + 'static
 fn member(heap: &Heap<Loom>, me: usize, ranks: usize, n: u64, manner: Manner) -> Rank {
     let Manner { policy, crowded, .. } = manner;
     let prices = Prices { spin: 1, give_way: 1, wake: 1 };
-    Member::new(heap.clone(), me, ranks, n, Patience { policy, prices, crowded, deadline: u64::MAX })
+    guarded::member(heap, me, ranks, n, Patience { policy, prices, crowded, deadline: u64::MAX })
 }
 
 /// Runs `body` as each of `ranks` ranks.

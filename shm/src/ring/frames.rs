@@ -1,15 +1,15 @@
 //! Frames: bytes that are made where they are read. A frame is lent, filled, sent and received without a copy; whoever
 //! dies on the way, no frame is lost and none has two holders. See [`sapwood_core::blocks`] for the protocol.
 //!
-//! A frame whose send returned is received by one participant, unless that one dies before its receive returns: then it
-//! is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died is
-//! free again, once somebody finds no other or takes the dead one's seat.
+//! A frame whose send returned is received by one participant, unless that one dies before its receive returns: then
+//! it is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died
+//! is free again, once somebody finds no other or takes the dead one's seat.
 //!
 //! # Safety
-//! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory), and
-//! that a newcomer recovers its seat before anything else, with one handle for all its predecessors: `enter` does. The
-//! bytes of a block are its holder's alone: a loan and a message have the block, and hand it over when they are sent or
-//! dropped. Bytes are always initialised.
+//! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory),
+//! and that a newcomer recovers its seat before anything else, with one handle for all its predecessors: `enter` does.
+//! The bytes of a block are its holder's alone: a loan and a message have the block, and hand it over when they are
+//! sent or dropped. Bytes are always initialised.
 #![allow(unsafe_code)]
 
 use std::ops::{Deref, DerefMut};
@@ -383,8 +383,8 @@ impl Frames {
         blocks::Region::shape(self.inner.region()).bytes()
     }
 
-    /// Says that nothing more may be sent; once all has been received, receives say [`Drained`](PopError::Drained). In a
-    /// forked child it does nothing.
+    /// Says that nothing more may be sent; once all has been received, receives say [`Drained`](PopError::Drained). In
+    /// a forked child it does nothing.
     pub fn close(&self) {
         if self.member.is_mine() {
             self.inner.ring().close();

@@ -43,6 +43,7 @@ mod links;
 mod many;
 mod named;
 mod rings;
+mod rivals;
 mod seats;
 mod sweep;
 mod tracer;
@@ -64,6 +65,7 @@ const SCENARIOS: &[Scenario] = &[
     (seats::StallRival::NAME, stall::<seats::StallRival>),
     (seats::StallPasser::NAME, stall::<seats::StallPasser>),
     (seats::StallJudging::NAME, stall::<seats::StallJudging>),
+    (seats::StallBurying::NAME, stall::<seats::StallBurying>),
     (named::Build::NAME, die::<named::Build>),
     (named::Enter::NAME, die::<named::Enter>),
     (named::EnterStale::NAME, die::<named::EnterStale>),
@@ -71,8 +73,6 @@ const SCENARIOS: &[Scenario] = &[
     (named::EnterAgain::NAME, die::<named::EnterAgain>),
     (named::Create::NAME, die::<named::Create>),
     (named::Unlink::NAME, die::<named::Unlink>),
-    (named::StallEntering::NAME, stall::<named::StallEntering>),
-    (named::StallBeside::NAME, stall::<named::StallBeside>),
     (rings::Push::NAME, die::<rings::Push>),
     (rings::PushSlice::NAME, die::<rings::PushSlice>),
     (rings::Pop::NAME, die::<rings::Pop>),
@@ -97,6 +97,11 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Collect::NAME, die::<jobs::Collect>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
+    (rivals::Entering::NAME, stall::<rivals::Entering>),
+    (rivals::Leaving::NAME, stall::<rivals::Leaving>),
+    (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
+    (rivals::Reviving::NAME, stall::<rivals::Reviving>),
+    (rivals::Retiring::NAME, stall::<rivals::Retiring>),
 ];
 
 fn main() {

@@ -9,16 +9,16 @@ use std::time::Duration;
 use sapwood_shm::{Error, Life, Seat, Segment, Spec};
 
 use crate::common::{PATIENCE, file_of, own, owners, recover, spec};
-use crate::sweep::{Death, Stall};
+use crate::sweep::Death;
 
 /// A folder of the kind that names live in, empty, that goes with its value.
 pub(crate) struct Names {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     owner: u32,
 }
 
 impl Names {
-    fn new() -> Names {
+    pub(crate) fn new() -> Names {
         static COUNT: Mutex<u64> = Mutex::new(0);
         let mut count = COUNT.lock().expect("nobody panics with it");
         *count += 1;
@@ -28,16 +28,16 @@ impl Names {
     }
 
     /// For an actor.
-    fn handle(&self) -> Names {
+    pub(crate) fn handle(&self) -> Names {
         Names { folder: self.folder.clone(), owner: self.owner }
     }
 
-    fn enter(&self, spec: &Spec, seat: usize) -> Result<(Segment, Seat), Error> {
+    pub(crate) fn enter(&self, spec: &Spec, seat: usize) -> Result<(Segment, Seat), Error> {
         Segment::enter_named_in(&self.folder, "x", spec, seat, PATIENCE)
     }
 
-    fn enter_again(&self, seat: usize) -> Result<(Segment, Seat), Error> {
-        Segment::enter_named_again_in(&self.folder, "x", &spec(2), Some(seat), PATIENCE, recover)
+    pub(crate) fn enter_again(&self, seat: usize, deadline: Duration) -> Result<(Segment, Seat), Error> {
+        Segment::enter_named_again_in(&self.folder, "x", &spec(2), Some(seat), deadline, recover)
     }
 
     /// Inode under the name.
@@ -56,7 +56,7 @@ impl Names {
         drop(seat);
     }
 
-    fn is_all_there_is(&self, names: usize) {
+    pub(crate) fn is_all_there_is(&self, names: usize) {
         let found: Vec<_> = fs::read_dir(&self.folder)
             .expect("it is there")
             .map(|e| e.expect("an entry").file_name())
@@ -183,11 +183,11 @@ impl Death for EnterAgain {
         names.handle()
     }
     fn act(names: &mut Names) -> impl Sized {
-        names.enter_again(0).expect("seat 0 is dead")
+        names.enter_again(0, PATIENCE).expect("seat 0 is dead")
     }
     fn survive((names, segment, living): Self::World, _: bool) -> &'static str {
         names.is_all_there_is(1);
-        let (same, heir) = names.enter_again(0).expect("a newcomer gets in");
+        let (same, heir) = names.enter_again(0, PATIENCE).expect("a newcomer gets in");
         assert_eq!((same.nonce(), owners(&segment)), (segment.nonce(), vec![]));
         let epoch = heir.epoch();
         drop((heir, living));
@@ -266,93 +266,3 @@ impl Death for Build {
         "built"
     }
 }
-
-/// Two enter a name at once: with one seat each, both must end up in one segment.
-pub(crate) struct StallEntering;
-
-impl Stall for StallEntering {
-    const NAME: &'static str = "enter a stale name while another enters";
-    type World = (Names, Option<(Segment, Seat)>);
-    type Actor = Names;
-    type Done = (Segment, Seat);
-    fn world() -> Self::World {
-        (stale(), None)
-    }
-    fn arrive((names, _): &Self::World) -> Names {
-        names.handle()
-    }
-    fn act(names: &mut Names) -> Self::Done {
-        names.enter(&spec(2), 0).expect("the name is stale")
-    }
-    fn meanwhile((names, other): &mut Self::World, _: bool) {
-        // It may have to wait for the one who stands still.
-        let entered = Segment::enter_named_in(&names.folder, "x", &spec(2), 1, SHORT);
-        *other = match entered {
-            Err(Error::Unsettled { .. }) => None,
-            entered => Some(entered.expect("seat 1 is free")),
-        };
-    }
-    fn report(_: Names, (segment, _seat): Self::Done) -> u8 {
-        (segment.nonce() & 0xff) as u8
-    }
-    fn conclude((names, other): Self::World, report: u8) -> &'static str {
-        names.is_all_there_is(1);
-        match other {
-            None => "had to wait",
-            Some((segment, _seat)) => {
-                assert_eq!(segment.nonce() as u8, report, "they are in different segments");
-                "both at once"
-            }
-        }
-    }
-}
-
-/// The holder beside whom somebody enters leaves, and another enters: the name may be stale for a moment or not, but
-/// both newcomers must end up in the segment that has it.
-pub(crate) struct StallBeside;
-
-pub(crate) struct Beside {
-    names: Names,
-    old: Segment,
-    first: Option<Seat>,
-    other: Option<(Segment, Seat)>,
-}
-
-impl Stall for StallBeside {
-    const NAME: &'static str = "enter while the last holder leaves and another enters";
-    type World = Beside;
-    type Actor = Names;
-    type Done = (Segment, Seat);
-    fn world() -> Self::World {
-        let names = Names::new();
-        let (segment, seat) = names.enter(&spec(2), 1).expect("the name is free");
-        Beside { names, old: segment, first: Some(seat), other: None }
-    }
-    fn arrive(world: &Beside) -> Names {
-        world.names.handle()
-    }
-    fn act(names: &mut Names) -> Self::Done {
-        names.enter_again(0).expect("seat 0 is free")
-    }
-    fn meanwhile(Beside { names, first, other, .. }: &mut Beside, _: bool) {
-        drop(first.take());
-        let entered =
-            Segment::enter_named_again_in(&names.folder, "x", &spec(2), Some(1), SHORT, |_, _, _| Ok(()));
-        *other = match entered {
-            Err(Error::Unsettled { .. }) => None,
-            entered => Some(entered.expect("seat 1 is free")),
-        };
-    }
-    fn report(names: Names, done: Self::Done) -> u8 {
-        StallEntering::report(names, done)
-    }
-    fn conclude(Beside { names, old, other, .. }: Beside, report: u8) -> &'static str {
-        names.is_all_there_is(1);
-        let Some((segment, _seat)) = other else { return "had to wait" };
-        assert_eq!(segment.nonce() as u8, report, "they are in different segments");
-        if segment.nonce() == old.nonce() { "in the old segment" } else { "in a new segment" }
-    }
-}
-
-/// How long a newcomer waits for one who stands still.
-const SHORT: Duration = Duration::from_millis(20);

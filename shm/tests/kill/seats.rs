@@ -348,3 +348,34 @@ impl Stall for StallJudging {
         "dead"
     }
 }
+
+/// A newcomer stands still anywhere on its way to the seat: the dead owner is known as dead all the while, although a
+/// child of it has its lock and the words about its process may be the newcomer's.
+pub(crate) struct StallBurying;
+
+impl Stall for StallBurying {
+    const NAME: &'static str = "take a seat again while its dead owner is judged";
+    type World = Orphan;
+    type Actor = Segment;
+    type Done = Seat;
+    fn world() -> Orphan {
+        Orphan::new()
+    }
+    fn arrive(world: &Orphan) -> Segment {
+        attach(&world.segment)
+    }
+    fn act(segment: &mut Segment) -> Seat {
+        segment.take_seat_again(0, recover).expect("its holder is dead")
+    }
+    fn meanwhile(world: &mut Orphan, _: bool) {
+        assert!(!world.segment.owner_alive(0, 1));
+    }
+    fn report(segment: Segment, seat: Seat) -> u8 {
+        assert!(segment.owner_alive(0, seat.epoch()) && !segment.owner_alive(0, 1));
+        seat.epoch() as u8
+    }
+    fn conclude(world: Orphan, report: u8) -> &'static str {
+        assert_eq!((report, owners(&world.segment)), (2, vec![]));
+        "dead"
+    }
+}

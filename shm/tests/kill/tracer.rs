@@ -245,6 +245,24 @@ impl Traced {
         At::Inside
     }
 
+    /// Lets it run until it stands right before a system call of this number.
+    pub(crate) fn until_call(&mut self, number: i64) -> At {
+        alarm::set(PATIENCE);
+        for _ in 0..MOST {
+            ptrace::syscall(self.pid, None).expect("it is stopped");
+            match self.wait() {
+                WaitStatus::PtraceSyscall(_) => {}
+                WaitStatus::Stopped(_, END) => return At::Behind,
+                other => panic!("the actor stopped in its operation with {other:?}"),
+            }
+            // It stops again after each call, with the same number: right before the first is what is wanted.
+            if ptrace::getregs(self.pid).expect("it is stopped").orig_rax == number as u64 {
+                return At::Inside;
+            }
+        }
+        panic!("an operation of more than {MOST} system calls");
+    }
+
     /// From the beginning to a point.
     pub(crate) fn go(&mut self, to: Point) -> At {
         alarm::set(PATIENCE);

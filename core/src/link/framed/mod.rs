@@ -415,6 +415,7 @@ impl<P: Pipe> Link for Framed<P> {
             }
             let timer = timer.get_or_insert_with(|| deadline.start());
             if timer.has_passed() {
+                self.wake();
                 return Ok(Ready::default());
             }
             if step != Step::Moved {

@@ -39,7 +39,7 @@ pub trait Rig {
 }
 
 /// Longer than anything here takes.
-const LONG: Deadline = Deadline::after(Duration::from_secs(30));
+const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 /// To be reached. What comes after does not depend on how long it is.
 const SHORT: Deadline = Deadline::after(Duration::from_millis(20));
 
