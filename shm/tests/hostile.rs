@@ -195,7 +195,8 @@ fn a_named_header_that_is_wrong_in_any_way_is_named() {
     assert!(matches!(said, Error::SeatTaken { seat: 1, .. }), "{said}");
 }
 
-/// Where the lines of the seats begin, and what lies in one: epoch, pid, start time, namespace, never, buried, recovered.
+/// Where the lines of the seats begin, and what lies in one: epoch, pid, start time, namespace, never, buried,
+/// recovered.
 const SEAT_TABLE: u64 = 4096;
 const WORDS: [(u64, usize); 7] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 4), (28, 4), (32, 4)];
 
