@@ -52,6 +52,7 @@ const UNSAFE: &[&str] = &[
     "shm/src/memory.rs",
     "shm/src/processes.rs",
     "shm/src/ring/frames.rs",
+    "shm/src/ring/jobs.rs",
     "shm/src/ring/latest.rs",
     "shm/src/ring/mpmc.rs",
     "shm/src/ring/region.rs",

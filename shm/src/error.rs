@@ -132,6 +132,9 @@ pub enum Error {
     /// No frames have that shape.
     #[error(transparent)]
     Frames(#[from] sapwood_core::blocks::ShapeError),
+    /// A job can't have so many attempts.
+    #[error(transparent)]
+    Attempts(#[from] sapwood_core::claim::AttemptsError),
     /// A link that holds too little to carry frames.
     #[error("a link of {asked} bytes each way can't carry frames: it needs {least}")]
     LinkTooSmall {

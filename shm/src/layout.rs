@@ -91,6 +91,7 @@ pub(crate) mod kind {
     pub(crate) const STREAM: u32 = 5;
     pub(crate) const LINK: u32 = 6;
     pub(crate) const FRAMES: u32 = 7;
+    pub(crate) const JOBS: u32 = 8;
 }
 
 /// A kind in a sentence.
@@ -103,6 +104,7 @@ pub(crate) fn kind_name(of: u32) -> String {
         kind::STREAM => "a stream of bytes".to_owned(),
         kind::LINK => "a link".to_owned(),
         kind::FRAMES => "frames".to_owned(),
+        kind::JOBS => "a table of jobs".to_owned(),
         other => format!("something of kind {other}"),
     }
 }

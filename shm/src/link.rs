@@ -24,7 +24,11 @@ use std::sync::Arc;
 
 use sapwood_core::board::Life;
 use sapwood_core::doorbell::Doorbell;
-use sapwood_core::link::{Broken, Framed, Interest, PIPE_LEAST, Peer, Pipe, Waited};
+use sapwood_core::link::PIPE_LEAST;
+pub use sapwood_core::link::{
+    Broken, CloseError, Deadline, Ended, ExchangeError, Framed, Incoming, Interest, Link, Part, Peer, Pipe,
+    Ready, RecvError, SendError, Source, Stats, Target, TrySendError, Waited,
+};
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_core::ring::stream::{Reader, Region as _, Writer};
 use sapwood_core::ring::{CapacityError, PushError};
@@ -77,9 +81,9 @@ pub fn spec(capacity: usize) -> Result<Spec, Error> {
 ///
 /// ```
 /// use std::time::Duration;
-/// use sapwood_core::link::{Deadline, Link, Source};
+/// use sapwood_shm::link::{self, Deadline, Link, Source};
 ///
-/// let (mut a, mut b) = sapwood_shm::link::pair(4096)?;
+/// let (mut a, mut b) = link::pair(4096)?;
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// let there = std::thread::spawn(move || {
 ///     let mut into = [0; 5];
@@ -133,9 +137,8 @@ fn waiter(policy: WaitPolicy) -> Waiter {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use sapwood_core::link::Pipe;
 /// use sapwood_shm::Segment;
-/// use sapwood_shm::link::{self, ShmPipe};
+/// use sapwood_shm::link::{self, Pipe, ShmPipe};
 ///
 /// // Each end in a process of its own.
 /// let segment = Arc::new(Segment::create(&link::spec(1024)?)?);

@@ -195,7 +195,8 @@ fn a_named_header_that_is_wrong_in_any_way_is_named() {
     assert!(matches!(said, Error::SeatTaken { seat: 1, .. }), "{said}");
 }
 
-/// Where the lines of the seats begin, and what lies in one: epoch, pid, start time, namespace, never, buried, recovered.
+/// Where the lines of the seats begin, and what lies in one: epoch, pid, start time, namespace, never, buried,
+/// recovered.
 const SEAT_TABLE: u64 = 4096;
 const WORDS: [(u64, usize); 7] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 4), (28, 4), (32, 4)];
 
@@ -287,7 +288,8 @@ fn any_words_in_a_seat_line_give_a_life_and_a_typed_answer() {
     assert!(lives[0] > 0 && lives[1] > 0);
 }
 
-/// Where the seats of the dead are taken again, their names are recovered, so many as the words say and names there are.
+/// Where the seats of the dead are taken again, their names are recovered, so many as the words say and names there
+/// are.
 #[test]
 fn any_words_in_a_seat_line_end_a_recovery() {
     let (file, segment) = built(&spec(2));
@@ -411,8 +413,8 @@ fn bad_peer(test: &str) -> Result<(), String> {
     Err("nobody has ended this rank".to_owned())
 }
 
-/// Runs `round` again and again, each with a name of its own, beside the bad peer. `freeze` stops it until the round has
-/// begun: then what is opened is whole, and only what is used is not.
+/// Runs `round` again and again, each with a name of its own, beside the bad peer. `freeze` stops it until the round
+/// has begun: then what is opened is whole, and only what is used is not.
 fn beside_a_bad_peer(test: &'static str, short: usize, round: impl Fn(usize, &str, &dyn Fn(bool))) {
     let running = Processes::new(1).start(move |_| bad_peer(test)).expect("a rank can be started");
     let pid = running.pids()[0];

@@ -11,7 +11,7 @@ use sapwood_shm::{Processes, Running};
 
 /// How many ranks are killed one after the other.
 fn rounds() -> usize {
-    if std::env::var_os("SAPWOOD_FULL").is_some() { 200 } else { 10 }
+    if std::env::var_os("SAPWOOD_FULL").is_some() { 40 } else { 10 }
 }
 
 /// Whose turn it is; in the tally.

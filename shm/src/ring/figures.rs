@@ -2,10 +2,10 @@
 //! both sides' figures, from the header alone.
 //!
 //! ```text
-//!  63       56 55             41 40              35 34            32 31                 0
-//! +-----------+-----------------+------------------+----------------+--------------------+
-//! |  version  |        0        | log2 of capacity | log2 of align  |  bytes of a value  |
-//! +-----------+-----------------+------------------+----------------+--------------------+
+//!  63       56 55                      41 40              35 34            32 31                 0
+//! +-----------+--------------------------+------------------+----------------+--------------------+
+//! |  version  |  bytes of an answer + 1  | log2 of capacity | log2 of align  |  bytes of a value  |
+//! +-----------+--------------------------+------------------+----------------+--------------------+
 //! ```
 
 use std::fmt;
@@ -22,12 +22,15 @@ pub struct Figures {
     pub size: u64,
     /// Alignment of a value.
     pub align: u64,
+    /// Bytes of an answer, where values are jobs.
+    pub answer: Option<u64>,
     /// Version of the layout.
     pub version: u8,
 }
 
 const CAPACITY: u32 = 35;
 const ALIGN: u32 = 32;
+const ANSWER: u32 = 41;
 const VERSIONS: u32 = 56;
 
 impl Figures {
@@ -38,12 +41,24 @@ impl Figures {
             capacity: capacity as u64,
             size: size_of::<T>() as u64,
             align: align_of::<T>() as u64,
+            answer: None,
             version: VERSION,
         }
     }
 
+    /// A table of `capacity` jobs of type `Q` with answers of type `A`.
+    pub(crate) const fn of_jobs<Q, A>(capacity: usize) -> Figures {
+        const { assert!(size_of::<A>() < (1 << (VERSIONS - ANSWER)) - 1, "answers of less than 32 KiB") };
+        Figures { answer: Some(size_of::<A>() as u64), ..Figures::of::<Q>(capacity) }
+    }
+
     pub(crate) const fn fingerprint(&self) -> u64 {
+        let answer = match self.answer {
+            Some(bytes) => bytes + 1,
+            None => 0,
+        };
         (self.version as u64) << VERSIONS
+            | answer << ANSWER
             | (self.capacity.trailing_zeros() as u64) << CAPACITY
             | (self.align.trailing_zeros() as u64) << ALIGN
             | self.size
@@ -55,6 +70,7 @@ impl Figures {
             capacity: 1 << (bits >> CAPACITY & 0x3f),
             size: bits & u32::MAX as u64,
             align: 1 << (bits >> ALIGN & 7),
+            answer: (bits >> ANSWER & ((1 << (VERSIONS - ANSWER)) - 1)).checked_sub(1),
             version: (bits >> VERSIONS) as u8,
         }
     }
@@ -62,8 +78,11 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { capacity, size, align, version } = self;
+        let Figures { capacity, size, align, answer, version } = self;
         write!(f, "{capacity} values of {size} bytes, aligned to {align}")?;
+        if let Some(bytes) = answer {
+            write!(f, ", with answers of {bytes} bytes")?;
+        }
         if *version == VERSION { Ok(()) } else { write!(f, ", in layout version {version}") }
     }
 }
@@ -77,7 +96,9 @@ mod tests {
         #[repr(align(64))]
         #[derive(Debug)]
         struct Wide(#[allow(dead_code)] [u8; 128]);
-        for figures in [Figures::of::<u64>(1), Figures::of::<()>(1 << 30), Figures::of::<Wide>(1 << 20)] {
+        let jobs = [Figures::of_jobs::<u64, ()>(8), Figures::of_jobs::<u8, [u8; 32_000]>(8)];
+        let values = [Figures::of::<u64>(1), Figures::of::<()>(1 << 30), Figures::of::<Wide>(1 << 20)];
+        for figures in values.into_iter().chain(jobs) {
             assert_eq!(Figures::from_fingerprint(figures.fingerprint()), figures);
         }
         assert_ne!(Figures::of::<u64>(8).fingerprint(), Figures::of::<[u32; 2]>(8).fingerprint());

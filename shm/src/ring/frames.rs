@@ -432,10 +432,10 @@ impl<'a> Loan<'a> {
     #[inline]
     pub fn send(mut self, len: usize) -> Result<(), PushError<Loan<'a>>> {
         assert!(len <= self.len(), "{len} bytes of a frame of {}", self.len());
-        let Some(block) = self.block.take() else { return Ok(()) };
         if !self.frames.member.is_mine() {
             return Err(PushError::Forked(self));
         }
+        let Some(block) = self.block.take() else { return Ok(()) };
         match self.frames.send(block, len) {
             Ok(()) => Ok(()),
             Err(e) => Err(e.map(|block| {

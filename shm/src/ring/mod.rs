@@ -6,6 +6,7 @@
 //! | [`mpmc`]   | many to many   | values, in order       | [`mpmc::threads`]; [`mpmc::Ring`]                            |
 //! | [`stream`] | one to one     | bytes, in order        | [`stream::pair`]; [`stream::Writer`], [`stream::Reader`]     |
 //! | [`frames`] | many to many   | bytes made in place    | [`frames::threads`]; [`frames::Frames`]                      |
+//! | [`jobs`]   | many to many   | jobs and their answers | [`jobs::threads`]; [`jobs::Jobs`]                            |
 //! | [`latest`] | one to many    | the newest value       | [`latest::pair`]; [`latest::Writer`], [`latest::Reader`]     |
 //!
 //! **Between threads** `pair` and `threads` hand out the ends. **Between processes** each takes its end by itself:
@@ -33,6 +34,7 @@
 
 mod figures;
 pub mod frames;
+pub mod jobs;
 pub mod latest;
 pub(crate) mod member;
 pub mod mpmc;

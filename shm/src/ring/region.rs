@@ -4,6 +4,7 @@
 //! spsc     0: free word  128: closed words           256: lines, 64 bytes or a multiple each
 //! mpmc     0: tail hint  128: head hint  256: closed  384: slots, 64 bytes or a multiple each
 //! latest   0: number of the newest value             128: 4 cells, 64 bytes or a multiple each
+//! jobs     0: tail hint  128: head hint               256: slots, 64 bytes or a multiple each
 //! frames   a ring of descriptors as mpmc; then a header of 64 bytes for each frame; then the frames' bytes
 //! stream   0: written    128: read       256: closed  384: bytes
 //! ```
@@ -21,6 +22,7 @@ use std::ptr::NonNull;
 
 use sapwood_core::blocks;
 use sapwood_core::board::Buffer;
+use sapwood_core::claim;
 use sapwood_core::mem::{Mem, RaceCell, Real};
 use sapwood_core::ring::{CapacityError, latest, mpmc, spsc, stream};
 use sapwood_core::shareable::Shareable;
@@ -273,6 +275,68 @@ unsafe impl stream::Region<Real> for Pipe {
     }
 }
 
+/// A table of jobs.
+pub(crate) struct Places<Q: Shareable, A: Shareable> {
+    slots: NonNull<claim::Slot<Real, Q, A>>,
+    shift: u32,
+    hints: NonNull<claim::Hints<Real>>,
+    _memory: Memory,
+}
+
+// SAFETY: addresses and what keeps them mapped; the protocol guards each access.
+unsafe impl<Q: Shareable, A: Shareable> Send for Places<Q, A> {}
+
+impl<Q: Shareable, A: Shareable> Clone for Places<Q, A> {
+    fn clone(&self) -> Self {
+        Places { _memory: self._memory.clone(), ..*self }
+    }
+}
+
+impl<Q: Shareable, A: Shareable> std::fmt::Debug for Places<Q, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Places at {:?}", self.slots)
+    }
+}
+
+impl<Q: Shareable, A: Shareable> Places<Q, A> {
+    const FRONT: usize = 256;
+
+    /// Bytes that it needs.
+    pub(crate) fn bytes(capacity: usize) -> Result<u64, CapacityError> {
+        const { assert!(align_of::<Q>() <= MOST_ALIGN && align_of::<A>() <= MOST_ALIGN, "a cache line at most") };
+        claim::shift_of::<Q, A>(capacity)?;
+        Ok((Self::FRONT + capacity * size_of::<claim::Slot<Real, Q, A>>()) as u64)
+    }
+
+    pub(crate) fn new(memory: Memory, capacity: usize) -> Result<Self, CapacityError> {
+        let shift = claim::shift_of::<Q, A>(capacity)?;
+        let slots = memory.at(Self::FRONT, capacity);
+        Ok(Places { slots, shift, hints: memory.at(0, 1), _memory: memory })
+    }
+}
+
+// SAFETY: every clone has the same addresses; a number is masked, so it is one of the 2^shift slots that `new` has
+// found room for.
+unsafe impl<Q: Shareable, A: Shareable> claim::Region<Real, Q, A> for Places<Q, A> {
+    #[inline(always)]
+    fn hints(&self) -> &claim::Hints<Real> {
+        // SAFETY: inside the memory, which lives as long as we do; atomic words.
+        unsafe { self.hints.as_ref() }
+    }
+
+    #[inline(always)]
+    fn slot(&self, i: u64) -> &claim::Slot<Real, Q, A> {
+        let i = i as usize & ((1 << self.shift) - 1);
+        // SAFETY: one of our slots; an atomic word and cells, for which any bytes are valid.
+        unsafe { self.slots.add(i).as_ref() }
+    }
+
+    #[inline(always)]
+    fn shift(&self) -> u32 {
+        self.shift
+    }
+}
+
 /// Blocks that are lent: their headers, then their bytes.
 pub(crate) struct Arena {
     headers: NonNull<blocks::Header<Real>>,
@@ -340,6 +404,7 @@ unsafe impl blocks::Region<Real> for Arena {
 static_assertions::const_assert_eq!(size_of::<spsc::Ends<Real>>(), Lines::<u8>::FRONT);
 static_assertions::const_assert_eq!(size_of::<mpmc::Hints<Real>>(), Slots::<u8>::FRONT);
 static_assertions::const_assert_eq!(size_of::<stream::Ends<Real>>(), Pipe::FRONT);
+static_assertions::const_assert_eq!(size_of::<claim::Hints<Real>>(), Places::<u8, u8>::FRONT);
 static_assertions::const_assert_eq!(size_of::<mpmc::Slot<Real, [u64; 7]>>(), 64);
 static_assertions::const_assert_eq!(align_of::<mpmc::Slot<Real, [u64; 7]>>(), 64);
 static_assertions::const_assert!(Slots::<u8>::FRONT.is_multiple_of(MOST_ALIGN));

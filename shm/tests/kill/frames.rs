@@ -45,8 +45,8 @@ fn drain(frames: &mut Frames) -> Vec<u8> {
     got
 }
 
-/// All frames can be lent, by the survivor alone or after a newcomer to the dead one's seat has recovered it; each once,
-/// and then they pass.
+/// All frames can be lent, by the survivor alone or after a newcomer to the dead one's seat has recovered it; each
+/// once, and then they pass.
 fn goes_on(mut world: World, newcomer: bool) {
     let newcomer =
         newcomer.then(|| Frames::attach(&world.segment, FRAMES, BYTES).expect("its holder is dead"));

@@ -38,6 +38,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
+mod jobs;
 mod links;
 mod many;
 mod named;
@@ -90,6 +91,10 @@ const SCENARIOS: &[Scenario] = &[
     (many::StallPop::NAME, stall::<many::StallPop>),
     (frames::Send::NAME, die::<frames::Send>),
     (frames::Receive::NAME, die::<frames::Receive>),
+    (jobs::Submit::NAME, die::<jobs::Submit>),
+    (jobs::Take::NAME, die::<jobs::Take>),
+    (jobs::Finish::NAME, die::<jobs::Finish>),
+    (jobs::Collect::NAME, die::<jobs::Collect>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
