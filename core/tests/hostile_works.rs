@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use common::seeds;
 use sapwood_core::blocks::{self, Blocks, DescriptorError, Message, ReceiveError, SendError};
 use sapwood_core::claim::{self, Attempts, Jobs, Outcome, SubmitError, TakeError};
+use sapwood_core::mem::{Atom, Mem, Ordering};
 use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc;
-use sapwood_core::mem::{Atom, Mem, Ordering};
 use sapwood_core::testing::{Adversary, Count, Hostile, Mpmc, Table, Yard};
 
 /// Three calls of four are made against the adversary.
@@ -282,7 +282,8 @@ fn painted_jobs_cost_a_few_looks_a_slot() {
         let turn = if i == N as u64 - 1 { 5 } else { 0 };
         claim::Word::new(turn, 0, Owner::new(2, 1), claim::State::Claimed)
     });
-    let submit = looks(&mut || assert!(matches!(jobs.submit(7, &mut Painted), Err(SubmitError::Busy { .. }))));
+    let submit =
+        looks(&mut || assert!(matches!(jobs.submit(7, &mut Painted), Err(SubmitError::Busy { .. }))));
     // Submitters that died everywhere.
     let mut jobs = paint(|_| claim::Word::new(1, 0, Owner::new(1, 1), claim::State::Filling));
     let take = looks(&mut || assert!(jobs.take(&mut Painted).is_err()));
