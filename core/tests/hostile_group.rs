@@ -154,11 +154,18 @@ struct Test {
     bad: Adversary,
     ranks: usize,
     policy: WaitPolicy,
-    faults: BTreeMap<&'static str, u64>,
+    faults: Faults,
 }
 
+/// How often each end came; how often each operation came to its end among several ranks.
+#[derive(Default, Debug)]
+struct Faults(BTreeMap<&'static str, u64>, BTreeMap<String, u64>);
+
 impl Test {
-    fn note<V>(&mut self, r: &Result<V, Fault>) {
+    fn note<V>(&mut self, what: What, r: &Result<V, Fault>) {
+        if r.is_ok() && self.ranks > 1 {
+            *self.faults.1.entry(format!("{what:?}, {} ranks", self.ranks.min(3))).or_default() += 1;
+        }
         let what = match r {
             Ok(_) => "done",
             Err(Fault::Died { rank }) if *rank < self.ranks => "died",
@@ -169,7 +176,7 @@ impl Test {
             Err(Fault::BadToken { rank }) if *rank < self.ranks => "bad token",
             Err(e) => panic!("{e:?} of {} ranks", self.ranks),
         };
-        *self.faults.entry(what).or_default() += 1;
+        *self.faults.0.entry(what).or_default() += 1;
     }
 
     /// One operation. Says whether the group goes on.
@@ -230,7 +237,7 @@ impl Test {
             }
             What::Join => self.bad.call(most, || m.join()),
         };
-        self.note(&result);
+        self.note(what, &result);
         let looks = 4 * self.ranks as u64 + 8;
         assert!(self.bad.call(looks, || m.behind().all(|q| q < m.size())));
         if let Err(Fault::Mismatch { rank }) = result {
@@ -248,9 +255,11 @@ impl Test {
     }
 }
 
-fn group(seed: u64, faults: &mut BTreeMap<&'static str, u64>, policy: WaitPolicy) {
+fn group(seed: u64, faults: &mut Faults, policy: WaitPolicy) {
     let mut bad = Adversary::new(seed);
     let ranks = [1, 2, 2, 2, 3, 3, 4, 5][bad.below(8)];
+    (0..ranks).for_each(|q| bad.offer((q * PART) as u64));
+    bad.offer(u64::MAX); // a private tensor
     let me = bad.below(ranks);
     let n = [0, u64::MAX - 1, bad.bits()][bad.below(3)];
     // Who is dead stays so.
@@ -281,21 +290,22 @@ fn group(seed: u64, faults: &mut BTreeMap<&'static str, u64>, policy: WaitPolicy
 
 #[test]
 fn every_collective_ends_within_its_bound() {
-    let mut faults = BTreeMap::new();
-    seeds(8_000, |seed| {
+    let mut faults = Faults::default();
+    seeds(300_000, |seed| {
         let policy = if seed & 1 == 0 { WaitPolicy::Adaptive } else { WaitPolicy::Sleep };
         group(seed, &mut faults, policy);
     });
-    println!("{faults:?}");
+    println!("{:?}\nto the end: {:?}", faults.0, faults.1);
+    assert_eq!(faults.1.len(), 2 * WHAT.len(), "not every collective came to its end");
     for fault in ["done", "died", "left", "failed", "mismatch", "timed out", "bad token"] {
-        assert!(faults.contains_key(fault), "never {fault}: {faults:?}");
+        assert!(faults.0.contains_key(fault), "never {fault}: {faults:?}");
     }
 }
 
 /// Who spins looks at the clock seldom: few seeds.
 #[test]
 fn spinning_ends_too() {
-    let mut faults = BTreeMap::new();
+    let mut faults = Faults::default();
     seeds(6, |seed| group(seed, &mut faults, WaitPolicy::Spin));
     println!("{faults:?}");
 }

@@ -22,11 +22,13 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use sapwood_core::board::Leaving;
+use sapwood_core::link::{Deadline, Link, Source};
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
-use sapwood_shm::{AllocError, Error, Group, Life, Processes, Rendezvous, Segment, Spec, prices};
+use sapwood_shm::ring::{frames, latest, mpmc, spsc, stream};
+use sapwood_shm::{AllocError, Error, Group, Life, Processes, Rendezvous, Segment, Spec, link, prices};
 
 /// SplitMix64.
 struct Random(u64);
@@ -371,6 +373,10 @@ impl Spray {
         for _ in 0..count / (pause + 1) {
             (0..pause * 20).for_each(|_| std::hint::spin_loop());
             let at = focus.start + random.below(focus.len());
+            // Half of the words are spared, others in each file: one that says "closed" hides all the rest.
+            if Random(self.inode << 32 ^ at as u64).next() & 1 == 0 {
+                continue;
+            }
             let word = self.word(at);
             if at < 8 && random.below(4) > 0 {
                 word.store(self.header[at], Ordering::Relaxed);
@@ -588,4 +594,191 @@ fn who_enters_beside_a_peer_that_writes_nonsense_comes_back_with_a_typed_answer(
     });
     println!("{:?}", answers.borrow());
     assert!(answers.borrow().len() >= 3, "the bad peer has done no harm: {:?}", answers.borrow());
+}
+
+/// How often each answer came.
+type Answers = std::collections::BTreeMap<String, u32>;
+
+fn note<V>(answers: &mut Answers, what: &str, said: Result<V, impl std::fmt::Debug>) {
+    let said = said.map_or_else(|e| format!("{e:?}"), |_| "Ok".to_owned());
+    let word = said.split([' ', '{', '(']).next().unwrap_or_default();
+    *answers.entry(format!("{what}: {word}")).or_default() += 1;
+}
+
+/// Calls on each object, a turn; enough for the bad peer to be met, and successors come when an end has failed.
+const TURNS: usize = 100_000;
+
+/// Opens both ends, says so, and works on both in turn. What an end is opened anew after a while finds anything.
+type Work = fn(&str, &mut dyn FnMut(), &mut Answers) -> Result<(), Error>;
+
+fn values(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open =
+        || Ok::<_, Error>((spsc::Producer::<u64>::open(name, 64)?, spsc::Consumer::<u64>::open(name, 64)?));
+    let (mut tx, mut rx) = open()?;
+    opened();
+    let mut into = [0; 40];
+    for i in 0..TURNS {
+        note(answers, "push", tx.try_push(7));
+        note(answers, "pop", rx.try_pop());
+        if i % 5 == 0 {
+            note(answers, "push many", tx.push_slice(&[3; 40]));
+            note(answers, "pop many", rx.pop_slice(&mut into));
+            assert!(tx.len() <= 64);
+        }
+        if i % 10_000 == 9_999 {
+            note(answers, "peers", Ok::<_, ()>((tx.peer(), rx.peer())));
+            (tx.leave(), rx.leave());
+            match open() {
+                Ok(ends) => (tx, rx) = ends,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn many(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || mpmc::Ring::<[u64; 3]>::open(name, 16, 8);
+    let mut rings = [open()?, open()?, open()?];
+    opened();
+    for i in 0..TURNS {
+        let ring = &mut rings[i % 3];
+        note(answers, "push", ring.try_push([7; 3]));
+        note(answers, "pop", ring.try_pop());
+        assert!(ring.len() <= 16);
+        if i % 10_000 == 9_999 {
+            rings[i % 3] = open()?;
+        }
+    }
+    Ok(())
+}
+
+fn bytes(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let (mut tx, mut rx) = (stream::Writer::open(name, 4096)?, stream::Reader::open(name, 4096)?);
+    opened();
+    let (from, mut into) = ([7; 5000], [0; 5000]);
+    for i in 0..TURNS {
+        let wrote = tx.write(&[&from[..i % 100], &from[..i % 5000]]);
+        let read = rx.read(&mut into[..(i * 7) % 5000]);
+        assert!(wrote.as_ref().is_ok_and(|n| *n <= 4096) || wrote.is_err());
+        assert!(read.as_ref().is_ok_and(|n| *n <= 4096) || read.is_err());
+        note(answers, "write", wrote);
+        note(answers, "read", read);
+        assert!(tx.room() <= 4096 && rx.available() <= 4096);
+    }
+    Ok(())
+}
+
+fn newest(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let (mut tx, rx) = (latest::Writer::<[u64; 9]>::open(name)?, latest::Reader::<[u64; 9]>::open(name)?);
+    opened();
+    for i in 0..TURNS as u64 {
+        note(answers, "publish", tx.publish(&[i; 9]));
+        note(answers, "read", rx.read());
+    }
+    Ok(())
+}
+
+fn loans(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || frames::Frames::open(name, 8, 300, 4);
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS {
+        let [tx, rx] = &mut ends;
+        match tx.loan() {
+            Ok(mut loan) => {
+                let len = loan.len();
+                loan.fill(7);
+                note(answers, "send", loan.send(i % (len + 1)).map_err(|e| e.map(|_| ())));
+            }
+            Err(e) => note(answers, "loan", Err::<(), _>(e)),
+        }
+        match rx.receive() {
+            Ok(message) => {
+                assert!(
+                    message.len() <= 320 && message.iter().map(|b| u64::from(*b)).sum::<u64>() < 320 * 256
+                );
+                note(answers, "receive", Ok::<_, ()>(()));
+            }
+            Err(e) => note(answers, "receive", Err::<(), _>(e)),
+        }
+        if i % 10_000 == 9_999 {
+            ends[i / 10_000 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
+fn messages(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let (mut a, mut b) = (link::open(name, 4096, 0)?, link::open(name, 4096, 1)?);
+    opened();
+    let (soon, mut into) = (Deadline::after(Duration::from_millis(1)), [0; 3000]);
+    for i in 0..TURNS / 100 {
+        note(answers, "try_send", a.try_send(i as u64, Source::Bytes(&[7; 100])));
+        note(answers, "try_recv", b.try_recv());
+        note(answers, "recv", b.recv(&mut into, soon));
+        if i % 16 == 0 {
+            note(answers, "send", b.send(i as u64, Source::Bytes(&[7; 3000]), soon));
+            note(answers, "recv long", a.recv(&mut into, soon));
+        }
+    }
+    note(answers, "close", a.close(soon));
+    Ok(())
+}
+
+/// One object, beside the bad peer. Every call must come back long before `PATIENCE` is over.
+fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
+    let (say, said) = mpsc::channel();
+    let (opened, has_opened) = mpsc::channel();
+    let (start, started) = mpsc::channel::<()>();
+    if freeze {
+        go(false);
+    }
+    let of = name.to_owned();
+    std::thread::spawn(move || {
+        let mut answers = Answers::new();
+        let mut wait = || {
+            let _ = opened.send(());
+            let _ = started.recv();
+        };
+        let end = work(&of, &mut wait, &mut answers);
+        note(&mut answers, "opened", end);
+        let _ = say.send(answers);
+    });
+    let opened = has_opened.recv_timeout(PATIENCE);
+    assert!(opened.is_ok() || !freeze, "nobody was in the way");
+    go(true);
+    if freeze {
+        let file = File::open(file_of(Path::new("/dev/shm"), name)).expect("all are in it");
+        until("the bad peer has found it", || read(&file, FOUND as u64, 4) != 0);
+    }
+    drop(start);
+    said.recv_timeout(2 * PATIENCE).expect("every call comes back, and none panics")
+}
+
+#[test]
+fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
+    let works: [(&str, Work); 6] = [
+        ("spsc", values),
+        ("mpmc", many),
+        ("stream", bytes),
+        ("latest", newest),
+        ("frames", loans),
+        ("link", messages),
+    ];
+    let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
+    beside_a_bad_peer("rings", 36, |i, name, go| {
+        let (what, work) = works[i % works.len()];
+        let found = object(name, work, i / works.len() % 4 != 3, go);
+        let mut all = all.borrow_mut();
+        let answers = all.entry(what).or_default();
+        found.into_iter().for_each(|(said, n)| *answers.entry(said).or_default() += n);
+    });
+    let mut harm = 0;
+    for (what, answers) in all.borrow().iter() {
+        println!("{what}: {answers:?}");
+        let usual = |said: &str| [": Ok", ": Empty", ": Full"].iter().any(|u| said.ends_with(u));
+        harm += answers.iter().filter(|(said, _)| !usual(said)).map(|(_, n)| n).sum::<u32>();
+    }
+    assert!(harm > 0, "the bad peer has done no harm");
 }

@@ -118,10 +118,11 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         1 << self.shift
     }
 
-    /// Steps before a call gives up under contention; whatever a bad peer writes, a call ends here at the latest.
+    /// Steps before a call gives up under contention, a walk over the table counted slot by slot; whatever a bad peer
+    /// writes, a call ends here at the latest.
     #[inline(always)]
     fn patience(&self) -> u64 {
-        (4 << self.shift) + 64
+        (8 << self.shift) + 64
     }
 
     #[inline(always)]
@@ -150,7 +151,9 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     pub fn submit(&mut self, job: Q, peers: &mut impl Peers) -> Result<Ticket, SubmitError<Q>> {
         // Places before this position may be stepped over: there is a free one behind them.
         let mut free = self.tail;
-        for _ in 0..self.patience() {
+        let mut left = self.patience();
+        while let Some(turns) = left.checked_sub(1) {
+            left = turns;
             let t = self.tail;
             let w = self.look(t, Site::ClaimSubmitLoad);
             let d = self.ahead(w, t);
@@ -168,7 +171,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             } else if long && later(t, free) != t {
                 self.step_over(t, w);
             } else {
-                match self.find_room(t, w, peers) {
+                match self.find_room(t, w, &mut left, peers) {
                     Ok(at) => free = at,
                     Err(None) => return Err(SubmitError::Full(job)),
                     Err(Some(owner)) => return Err(SubmitError::Busy { owner, job }),
@@ -255,8 +258,15 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// The place at `t` is taken: whether a free one comes behind places that may be stepped over, and where. `t`
     /// itself: look again. The error: none, or only behind a living owner.
     #[cold]
-    fn find_room(&self, t: u64, mut w: Word, peers: &mut impl Peers) -> Result<u64, Option<Owner>> {
+    fn find_room(
+        &self,
+        t: u64,
+        mut w: Word,
+        left: &mut u64,
+        peers: &mut impl Peers,
+    ) -> Result<u64, Option<Owner>> {
         for k in 0..1u64 << self.shift {
+            *left = left.saturating_sub(1);
             let at = t.wrapping_add(k);
             if k > 0 {
                 w = self.look(at, Site::ClaimSubmitLoad);
@@ -286,7 +296,9 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// [`TakeError`].
     #[inline]
     pub fn take(&mut self, peers: &mut impl Peers) -> Result<Taken<Q>, TakeError> {
-        for _ in 0..self.patience() {
+        let mut left = self.patience();
+        while let Some(turns) = left.checked_sub(1) {
+            left = turns;
             let h = self.head;
             let w = self.look(h, Site::ClaimTakeLoad);
             let d = self.ahead(w, h);
@@ -307,6 +319,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                         }
                     }
                     State::Filling => {
+                        left = left.saturating_sub(1 << self.shift);
                         if let Some(taken) = self.being_filled(h, w, peers)? {
                             return Ok(taken);
                         }

@@ -9,7 +9,7 @@
 //! |------------------------------|---------------------------------------------------------------|
 //! | any bits; 0; all ones; signs | what no correct peer writes                                   |
 //! | the truth, a little off      | one more or less than there is                                |
-//! | what was there before        | a peer that repeats itself: most likely to be believed        |
+//! | what was there before        | a peer that repeats itself, or its victim: likely to be believed |
 //! | the truth, one field flipped | another lap, owner, state, rank                               |
 //! | what the caller compares to  | a compare-and-swap succeeds though it should not              |
 //!
@@ -48,6 +48,9 @@ enum Manner {
     Stuck,
     /// Nothing but random bits.
     Noise,
+    /// The newest that was written, over and over, as a peer would that does the same as its victim; and a lie with this
+    /// chance in 64.
+    Mirror(u64),
 }
 
 /// A bad peer, decided by a seed.
@@ -57,8 +60,12 @@ struct State {
     random: u64,
     manner: Manner,
     trusted: Vec<Range<usize>>,
+    /// Words that make sense where they are said.
+    offered: Vec<u64>,
     /// Words that were seen, newest first.
     old: VecDeque<u64>,
+    /// The last word that was stored.
+    newest: Option<u64>,
     /// Contents of cells that were written, newest first.
     written: VecDeque<Vec<u8>>,
     stuck: HashMap<usize, u64>,
@@ -122,7 +129,7 @@ impl State {
         match self.manner {
             Manner::Often(chance) => self.below(16) < chance,
             Manner::Once(at) => self.accesses == at,
-            Manner::Stuck | Manner::Noise => true,
+            Manner::Stuck | Manner::Noise | Manner::Mirror(_) => true,
         }
     }
 
@@ -139,6 +146,17 @@ impl State {
         self.old.get(at).copied().unwrap_or(otherwise)
     }
 
+    fn offered(&mut self) -> Option<u64> {
+        let at = self.below(self.offered.len() as u64) as usize;
+        self.offered.get(at).copied()
+    }
+
+    /// Whether it does as its victim does this time.
+    fn mirrors(&mut self) -> bool {
+        let Manner::Mirror(chance) = self.manner else { return false };
+        self.below(64) >= chance
+    }
+
     fn near(&mut self, v: u64) -> u64 {
         v.wrapping_add(self.below(17)).wrapping_sub(8)
     }
@@ -152,7 +170,7 @@ impl State {
     /// What a bad peer might write where `truth` stands, and the accessing thread compares with `wanted`.
     fn lie(&mut self, truth: u64, wanted: Option<u64>) -> u64 {
         const EDGES: [u64; 6] = [0, u64::MAX, 1, 1 << 63, i64::MAX as u64, u32::MAX as u64];
-        match self.below(10) {
+        match self.below(11) {
             0 => self.next(),
             1 => EDGES[self.below(EDGES.len() as u64) as usize],
             2 => self.near(truth),
@@ -166,6 +184,7 @@ impl State {
                 self.flipped(old)
             }
             6 | 7 => wanted.unwrap_or(truth),
+            8 => self.offered().unwrap_or(truth),
             _ => self.old(truth),
         }
     }
@@ -175,13 +194,16 @@ impl State {
         if self.trusted.iter().any(|t| t.contains(&at)) || !self.lies() {
             return None;
         }
+        if self.mirrors() {
+            return self.newest;
+        }
         match self.manner {
             Manner::Noise => Some(self.next()),
             Manner::Stuck => {
                 let lie = self.lie(truth, wanted);
                 Some(*self.stuck.entry(at).or_insert(lie))
             }
-            Manner::Often(_) | Manner::Once(_) => Some(self.lie(truth, wanted)),
+            _ => Some(self.lie(truth, wanted)),
         }
     }
 
@@ -190,22 +212,28 @@ impl State {
         if cell.is_empty() || !self.lies() {
             return;
         }
-        match self.below(4) {
+        let mirrors = self.mirrors();
+        match if mirrors { 4 + self.below(2) } else { self.below(6) } {
             0 => cell.iter_mut().for_each(|b| *b = self.next() as u8),
             1 => {
                 let at = self.below(cell.len() as u64) as usize;
                 cell[at] = self.next() as u8;
             }
-            // Another one's contents, perhaps with a byte that differs.
+            // Another one's contents, perhaps with a bit that differs, or a word that makes sense in its place.
             kind => {
                 let alike = self.written.iter().filter(|w| w.len() == cell.len()).count();
-                let nth = self.below(alike as u64) as usize;
+                let nth = if mirrors { 0 } else { self.below(alike as u64) as usize };
                 if let Some(other) = self.written.iter().filter(|w| w.len() == cell.len()).nth(nth) {
                     cell.copy_from_slice(other);
                 }
-                if kind == 3 {
+                if kind == 2 {
                     let at = self.below(cell.len() as u64) as usize;
                     cell[at] ^= 1 << self.below(8);
+                }
+                let words = (cell.len() / 8) as u64;
+                if let (5, 1.., Some(word)) = (kind, words, self.offered()) {
+                    let at = self.below(words) as usize * 8;
+                    cell[at..at + 8].copy_from_slice(&word.to_ne_bytes());
                 }
             }
         }
@@ -219,7 +247,9 @@ impl Adversary {
             random: seed,
             manner: Manner::Stuck,
             trusted: Vec::new(),
+            offered: Vec::new(),
             old: VecDeque::new(),
+            newest: None,
             written: VecDeque::new(),
             stuck: HashMap::new(),
             accesses: 0,
@@ -227,11 +257,12 @@ impl Adversary {
             used: 0,
             clock: 0,
         };
-        state.manner = match state.below(9) {
+        state.manner = match state.below(12) {
             0 => Manner::Stuck,
             1 | 2 => Manner::Once(state.below(64) + 1),
             3 => Manner::Noise,
             8 => Manner::Often(16),
+            9..=11 => Manner::Mirror([0, 1, 4][state.below(3) as usize]),
             4 => Manner::Often(8),
             5 => Manner::Often(4),
             6 => Manner::Often(2),
@@ -248,6 +279,11 @@ impl Adversary {
     pub fn trust<T>(&mut self, memory: &T) {
         let start = core::ptr::from_ref(memory).addr();
         self.state().trusted.push(start..start + size_of::<T>());
+    }
+
+    /// A word that the adversary says now and then, because it makes sense here.
+    pub fn offer(&mut self, word: u64) {
+        self.state().offered.push(word);
     }
 
     /// A number below `n`, for the test's own choices: of the same seed.
@@ -353,6 +389,7 @@ macro_rules! word {
             fn store(&self, v: $v, o: Ordering) {
                 // Dropped, in effect, if the adversary writes at once.
                 self.0.store(v, o);
+                with(|bad| bad.newest = Some(v.into()));
                 self.meddle(None);
                 self.seen(v);
             }
