@@ -54,10 +54,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             killed = true;
         }
         // All was sent and nothing is under way: what is missing went with the dead one.
-        if next == JOBS && jobs.is_empty() && results.is_empty() {
-            if let Some(lost) = squares.iter().position(Option::is_none) {
-                let _ = jobs.try_push(lost as u64);
-            }
+        if next == JOBS
+            && jobs.is_empty()
+            && results.is_empty()
+            && let Some(lost) = squares.iter().position(Option::is_none)
+        {
+            let _ = jobs.try_push(lost as u64);
         }
     }
     let sum: u64 = squares.iter().flatten().sum();

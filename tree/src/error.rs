@@ -230,7 +230,7 @@ pub enum Error {
     #[error(transparent)]
     Environment(#[from] sapwood_shm::EnvError),
     /// The shared memory of the tree could not be had.
-    #[error(transparent)]
+    #[error("{}", of_ranks(.0))]
     Memory(#[from] sapwood_shm::Error),
 }
 
@@ -273,6 +273,22 @@ fn ranks(all: &[usize]) -> String {
             let first: Vec<String> = first.iter().map(usize::to_string).collect();
             format!("ranks {} and {last}", first.join(", "))
         }
+    }
+}
+
+/// What shared memory says, in a tree's words: its seats are ranks.
+fn of_ranks(error: &sapwood_shm::Error) -> String {
+    use sapwood_shm::Error::{NoSuchSeat, OtherSize, SeatDead, SeatTaken};
+    match error {
+        SeatTaken { seat, pid } => format!("rank {seat} is taken by process {pid}; was it started twice?"),
+        SeatDead { seat, pid } => {
+            format!("rank {seat} was process {pid}, which is dead; its tree has to start anew")
+        }
+        NoSuchSeat { seat, seats } => format!("the tree has {seats} ranks, and rank {seat} is none of them"),
+        OtherSize { found, expected } => {
+            format!("the segment was made for {found} ranks, this one expects {expected}")
+        }
+        other => other.to_string(),
     }
 }
 

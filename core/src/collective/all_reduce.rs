@@ -47,7 +47,7 @@ use crate::call::{Fingerprint, Kind, count_word};
 use crate::dtype::Element;
 use crate::mem::Mem;
 use crate::member::{Fault, Member, Spot};
-use crate::reduce::{Kernel, Op};
+use crate::reduce::{Kernel, Op, apart};
 use crate::sizes::Scheme;
 use crate::sizes::{Area, INLINE};
 use crate::tensors::{Cursor, Tensors};
@@ -413,10 +413,12 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
         let until = cut(total, size_of::<T>(), self.me + 1, size);
         let slice = |q: usize| mapped.of(q).wrapping_add(from);
         M::touch((until - from) * size_of::<T>());
+        let read = |q: usize| slice(q).cast_const();
+        debug_assert!(apart(until - from, size, &read, size, &slice), "tensors of two ranks overlap");
         // SAFETY: everybody has published this operation, so nobody else touches this slice of any tensor until it
         // has seen us at the rendezvous. Each tensor is aligned, mapped with `total` elements, and overlaps no other:
         // the region sets them aside for each rank.
-        unsafe { c.fold(until - from, size, |q| slice(q).cast_const(), size, slice) };
+        unsafe { c.fold(until - from, size, read, size, slice) };
         self.rendezvous()?;
         Ok(contributors)
     }

@@ -48,8 +48,8 @@ enum Manner {
     Stuck,
     /// Nothing but random bits.
     Noise,
-    /// The newest that was written, over and over, as a peer would that does the same as its victim; and a lie with this
-    /// chance in 64.
+    /// The newest that was written, over and over, as a peer would that does the same as its victim; and a lie with
+    /// this chance in 64.
     Mirror(u64),
 }
 
