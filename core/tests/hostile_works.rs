@@ -1,5 +1,6 @@
 //! Jobs and blocks against a peer that writes anything into their memory at any time: every number stays in range,
-//! every call ends within its bound of shared operations, and what it says is a typed answer that makes sense by itself.
+//! every call ends within its bound of shared operations, and what it says is a typed answer that makes sense by
+//! itself.
 #![allow(missing_docs)]
 
 mod common;

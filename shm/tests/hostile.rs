@@ -627,7 +627,8 @@ fn values(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result
         }
         if i % 10_000 == 9_999 {
             note(answers, "peers", Ok::<_, ()>((tx.peer(), rx.peer())));
-            (tx.leave(), rx.leave());
+            tx.leave();
+            rx.leave();
             match open() {
                 Ok(ends) => (tx, rx) = ends,
                 Err(e) => return Err(e),

@@ -22,8 +22,8 @@
 //! |------------------|------------|---------|----------|---------|----------------------------------------------|
 //! | count of a line  | producer   | Release | consumer | Acquire | the values before it are whole               |
 //! | free             | consumer   | Release | producer | Acquire | the values before it have been copied out    |
-//! | ends[producer]   | producer   | Release | consumer | Acquire | nothing follows what is published            |
-//! | ends[consumer]   | consumer   | Release | producer | Acquire | nobody will read                             |
+//! | producer's end   | producer   | Release | consumer | Acquire | nothing follows what is published            |
+//! | consumer's end   | consumer   | Release | producer | Acquire | nobody will read                             |
 //!
 //! Each Release pairs with the Acquire in its row: `SpscPublish` with `SpscLook` (a value is read after it was
 //! written), `SpscFree` with `SpscLookFree` (a place is written after it was read), `SpscEnd` with `SpscLookEnd` (who

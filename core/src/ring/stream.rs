@@ -7,8 +7,8 @@
 //! |--------------|------------|---------|---------|---------|---------------------------------------------|
 //! | written      | writer     | Release | reader  | Acquire | the bytes before it are there               |
 //! | read         | reader     | Release | writer  | Acquire | the bytes before it have been copied out    |
-//! | ends[writer] | writer     | Release | reader  | Acquire | nothing follows                             |
-//! | ends[reader] | reader     | Release | writer  | Acquire | nobody will read                            |
+//! | writer's end | writer     | Release | reader  | Acquire | nothing follows                             |
+//! | reader's end | reader     | Release | writer  | Acquire | nobody will read                            |
 //!
 //! StreamPublish pairs with StreamLook, StreamFree with StreamLookFree, StreamEnd with StreamLookEnd. Long copies are
 //! published piece by piece, so that the other side's copying overlaps with ours.
