@@ -27,7 +27,7 @@ use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
-use sapwood_shm::ring::{frames, latest, mpmc, spsc, stream};
+use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{AllocError, Error, Group, Life, Processes, Rendezvous, Segment, Spec, link, prices};
 
 /// SplitMix64.
@@ -600,7 +600,7 @@ fn who_enters_beside_a_peer_that_writes_nonsense_comes_back_with_a_typed_answer(
 type Answers = std::collections::BTreeMap<String, u32>;
 
 fn note<V>(answers: &mut Answers, what: &str, said: Result<V, impl std::fmt::Debug>) {
-    let said = said.map_or_else(|e| format!("{e:?}"), |_| "Ok".to_owned());
+    let said = said.map_or_else(|e| format!("{e:?}").replace('"', ""), |_| "Ok".to_owned());
     let word = said.split([' ', '{', '(']).next().unwrap_or_default();
     *answers.entry(format!("{what}: {word}")).or_default() += 1;
 }
@@ -710,6 +710,28 @@ fn loans(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<
     Ok(())
 }
 
+fn work_items(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || jobs::Jobs::<u64, [u64; 2]>::open(name, 16, 4, 3);
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS {
+        let [owner, worker] = &mut ends;
+        note(answers, "submit", owner.submit(i as u64));
+        match worker.take() {
+            Ok(taken) if i % 9 == 0 => note(answers, "decline", worker.decline(taken)),
+            Ok(taken) => note(answers, "finish", worker.finish(taken, [7; 2])),
+            Err(e) => note(answers, "take", Err::<(), _>(e)),
+        }
+        note(answers, "collect", owner.collect().ok_or("Empty"));
+        if i % 10_000 == 9_999 {
+            owner.recover_dead();
+            assert!(owner.census().in_flight() <= 16);
+            ends[i / 10_000 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
 fn messages(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
     let (mut a, mut b) = (link::open(name, 4096, 0)?, link::open(name, 4096, 1)?);
     opened();
@@ -759,16 +781,17 @@ fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
 
 #[test]
 fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
-    let works: [(&str, Work); 6] = [
+    let works: [(&str, Work); 7] = [
         ("spsc", values),
         ("mpmc", many),
         ("stream", bytes),
         ("latest", newest),
         ("frames", loans),
+        ("jobs", work_items),
         ("link", messages),
     ];
     let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
-    beside_a_bad_peer("rings", 36, |i, name, go| {
+    beside_a_bad_peer("rings", 42, |i, name, go| {
         let (what, work) = works[i % works.len()];
         let found = object(name, work, i / works.len() % 4 != 3, go);
         let mut all = all.borrow_mut();
