@@ -122,9 +122,9 @@ pub enum Error {
     #[error("the segment holds a ring of {found}, this program expects one of {expected}")]
     OtherRing {
         /// The segment's.
-        found: Figures,
+        found: Box<Figures>,
         /// What was asked for.
-        expected: Figures,
+        expected: Box<Figures>,
     },
     /// No ring has that capacity.
     #[error(transparent)]

@@ -109,7 +109,7 @@ fn what_no_frames_are_is_refused() {
     assert!(matches!(frames::threads(4, 64, 49), Err(Error::Participants { asked: 49, most: 48 })));
     let frames = Frames::create(4, 64, 2).expect("memory");
     let said = Frames::attach(frames.segment().expect("in one"), 4, 128).expect_err("longer frames");
-    assert!(matches!(said, Error::OtherRing { found, expected } if (found.size, expected.size) == (64, 128)));
+    assert!(matches!(said, Error::OtherRing { ref found, ref expected } if (found.size, expected.size) == (64, 128)));
 }
 
 #[test]

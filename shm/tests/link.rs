@@ -301,7 +301,7 @@ fn what_is_no_link_is_refused() {
     assert!(matches!(said, Error::Capacity(_)), "{said}");
     let segment = segment();
     let said = link::attach(&segment, 2 * CAPACITY, 0).expect_err("another capacity");
-    assert!(matches!(said, Error::OtherRing { found, .. } if found.capacity == CAPACITY as u64), "{said}");
+    assert!(matches!(said, Error::OtherRing { ref found, .. } if found.capacity == CAPACITY as u64), "{said}");
     let said = link::attach(&segment, CAPACITY, 2).expect_err("a link has two ends");
     assert!(matches!(said, Error::NoSuchSeat { seat: 2, seats: 2 }), "{said}");
     let _link = link::attach(&segment, CAPACITY, 0).expect("end 0 is free");

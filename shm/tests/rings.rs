@@ -294,7 +294,7 @@ fn another_ring_than_was_asked_for_is_refused_with_both_figures() {
         ),
     ] {
         assert!(
-            matches!(said, Error::OtherRing { found, .. } if found.capacity == 64 && found.size == 8),
+            matches!(said, Error::OtherRing { ref found, .. } if found.capacity == 64 && found.size == 8),
             "{said}"
         );
         assert!(
@@ -311,7 +311,7 @@ fn another_ring_than_was_asked_for_is_refused_with_both_figures() {
     let ring = mpmc::Ring::<u64>::create(64, 3).expect("memory");
     let segment = ring.segment().expect("it is in one");
     let said = mpmc::Ring::<u64>::attach(segment, 32).expect_err("another capacity");
-    assert!(matches!(said, Error::OtherRing { expected, .. } if expected.capacity == 32), "{said}");
+    assert!(matches!(said, Error::OtherRing { ref expected, .. } if expected.capacity == 32), "{said}");
     let said = spsc::Consumer::<u64>::attach(segment, 64).expect_err("another kind");
     assert!(matches!(said, Error::OtherKind { .. }), "{said}");
     // One that says what is wanted and is too short for it.

@@ -216,8 +216,8 @@ fn check(have: &Spec, want: &Spec) -> Result<(), Error> {
 fn explain(error: Error) -> Error {
     match error {
         Error::OtherLayout { found, expected } => Error::OtherRing {
-            found: Figures::from_fingerprint(found),
-            expected: Figures::from_fingerprint(expected),
+            found: Box::new(Figures::from_fingerprint(found)),
+            expected: Box::new(Figures::from_fingerprint(expected)),
         },
         other => other,
     }
