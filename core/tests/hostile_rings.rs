@@ -267,9 +267,9 @@ fn mpmc_of<T: Shareable + FromZeros>(seed: u64, answers: &mut Answers) {
     let handle = |me: u32| unsafe { mpmc::Handle::attach(ring.clone(), Owner::new(me, 5)) };
     let mut handles = [with(&mut bad, 2, || handle(0)), with(&mut bad, 2, || handle(2))];
     let mut peers = Oracle { orphans: 0, skipped: 0 };
-    // As `Handle::patience` says: so many turns, each of a word, a hint and the burial of a dead one at most.
+    // As `Handle::patience` says: so many turns, each of a word, the flag, a hint and the burial of a dead one at most.
     let turns = 4 * capacity + 64;
-    let each = 5;
+    let each = 6;
     for _ in 0..10 {
         let me = bad.below(2);
         let h = &mut handles[me];

@@ -1,6 +1,7 @@
 //! What the tests share: names that go again, bounded waiting, words in a segment's body.
 #![allow(dead_code)] // each test program uses a part of it
 
+pub(crate) mod hostile;
 pub(crate) mod rings;
 
 use std::path::{Path, PathBuf};
