@@ -183,6 +183,16 @@ pub enum Error {
         /// Who sat there, as it saw itself.
         pid: u32,
     },
+    /// No file can be that long.
+    #[error(
+        "a segment with a body of {body} bytes and a reserve of {reserve} is longer than any file can be"
+    )]
+    SpecTooLong {
+        /// Bytes of the body.
+        body: u64,
+        /// Bytes of the reserve.
+        reserve: u64,
+    },
     /// All seats are taken by living processes.
     #[error("all {seats} seats of the segment are taken by living processes")]
     NoSeat {

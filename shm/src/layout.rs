@@ -125,6 +125,15 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether a file can be that long; the sums below are right only then.
+    pub(crate) fn fits(&self) -> bool {
+        let whole = |bytes: u64| bytes.checked_next_multiple_of(PAGE);
+        let table = (self.seats as u64).checked_mul(size_of::<SeatLine>() as u64).and_then(whole);
+        let sum = [table, whole(self.body), whole(self.reserve)];
+        let length = sum.into_iter().try_fold(PAGE, |length, bytes| length.checked_add(bytes?));
+        length.is_some_and(|length| length <= i64::MAX.cast_unsigned())
+    }
+
     /// Bytes before the body.
     pub(crate) fn front(&self) -> u64 {
         PAGE + (self.seats as u64 * size_of::<SeatLine>() as u64).next_multiple_of(PAGE)

@@ -116,6 +116,7 @@ impl Segment {
         if spec.seats > MOST_SEATS {
             return Err(Error::TooManySeats { seats: spec.seats, limit: MOST_SEATS });
         }
+        spec_fits(spec)?;
         let (prefix, have) = (spec.prefix(), memory_left());
         if prefix > have {
             return Err(Error::NoSpace { what: "a segment", need: prefix, have });
@@ -169,6 +170,7 @@ impl Segment {
         if fingerprint != spec.fingerprint {
             return Err(Error::OtherLayout { found: fingerprint, expected: spec.fingerprint });
         }
+        spec_fits(spec)?;
         let lengths = (h.prefix.load(Ordering::Relaxed), h.length.load(Ordering::Relaxed));
         if lengths != (spec.prefix(), spec.length()) {
             let expected = (spec.prefix(), spec.length());
@@ -249,7 +251,7 @@ impl Segment {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn release(&self, offset: u64, len: u64) -> Result<(), Error> {
+    pub(crate) fn release(&self, offset: u64, len: u64) -> Result<(), Error> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&self.file, flags, offset.cast_signed(), len.cast_signed())
             .map_err(|e| Error::system("giving memory back", e))
@@ -265,6 +267,11 @@ impl Segment {
             end => Err(Error::Truncated { need: end.unwrap_or(u64::MAX), have: self.spec.length() }),
         }
     }
+}
+
+/// No file, and so no segment, can be as long as some specs ask for.
+fn spec_fits(spec: &Spec) -> Result<(), Error> {
+    if spec.fits() { Ok(()) } else { Err(Error::SpecTooLong { body: spec.body, reserve: spec.reserve }) }
 }
 
 /// A look at the first page of a file that may hold anything.
@@ -338,4 +345,35 @@ fn nonce() -> u64 {
     let random = File::open("/dev/urandom").and_then(|mut f| io::Read::read_exact(&mut f, &mut bytes));
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_nanos() as u64);
     u64::from_ne_bytes(bytes) ^ if random.is_ok() { 0 } else { clock ^ u64::from(std::process::id()) << 40 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sapwood_core::mem::{Mem, Real};
+
+    #[test]
+    fn released_memory_reads_as_zeros_once_it_is_backed_again() {
+        let spec = Spec { kind: 77, fingerprint: 1, seats: 1, body: 1, reserve: 1 << 20 };
+        let segment = Segment::create(&spec).expect("there is memory");
+        let start = segment.reserve_offset();
+        segment.back(start, 8192).expect("there is memory");
+        let mapping = segment.map(start, 8192).expect("it is inside");
+        // SAFETY: within a mapping that lives to the end of the test, on a page; any bytes are a word.
+        let word = unsafe { &*mapping.ptr().wrapping_add(4096).cast::<<Real as Mem>::U64>() };
+        word.store(7, Ordering::Relaxed);
+        segment.release(start, 8192).expect("it can be released");
+        segment.back(start, 8192).expect("there is memory");
+        assert_eq!(word.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_spec_whose_lengths_wrap_is_refused() {
+        let spec = Spec { kind: 77, fingerprint: 1, seats: 1, body: 100, reserve: 0 };
+        for (body, reserve) in [(u64::MAX - 4095, 0), (u64::MAX, 0), (0, u64::MAX), (1 << 62, 1 << 62)] {
+            let said = Segment::create(&Spec { body, reserve, ..spec }).expect_err("no file is that long");
+            assert!(matches!(said, Error::SpecTooLong { .. }), "{said}");
+        }
+        assert!(spec.fits() && !Spec { seats: usize::MAX, ..spec }.fits());
+    }
 }

@@ -5,9 +5,9 @@ mod common;
 
 use common::rings::*;
 use common::*;
-use sapwood_shm::Error;
 use sapwood_shm::ring::frames::{self, Frames, LoanError, ReceiveError};
-use sapwood_shm::ring::{PopError, PushError};
+use sapwood_shm::ring::{PopError, PushError, mpmc};
+use sapwood_shm::{Error, Segment};
 
 const FRAMES: usize = 4;
 const BYTES: usize = 1000;
@@ -126,4 +126,41 @@ fn a_loan_that_is_dropped_is_free_again() {
         assert!(matches!(a.loan(), Err(LoanError::Exhausted { frames: 1, bytes: 64 })));
         assert_eq!(a.receive().map(|m| m.to_vec()), Ok(vec![i]));
     }
+}
+
+/// The message in slot 0 of a fresh ring, as the death of a reader in that seat, in its first epoch, leaves it: between
+/// its claim and the give-back.
+fn dies_reading(segment: &Segment, seat: u64) {
+    // The ring's hints take 384 bytes; a word is {lap: 42, seat + 1: 10, epoch: 10, state: 2}.
+    let word = segment.body_ptr().wrapping_add(384).cast::<u64>();
+    // SAFETY: inside the body, on its alignment, and nobody else is at it now.
+    unsafe {
+        assert_eq!(word.read(), 2, "full, in lap 0");
+        word.write(((seat + 1) << 10 | 1) << 2 | 3);
+    }
+}
+
+#[test]
+fn what_a_dead_reader_held_reaches_others_though_a_sender_has_its_seat() {
+    let mut old = mpmc::Ring::<u64>::create(4, 2).expect("memory");
+    let segment = old.segment().expect("in one").clone();
+    drop(mpmc::Ring::<u64>::attach(&segment, 4).expect("a seat is free"));
+    old.try_push(7).expect("there is room");
+    dies_reading(&segment, 1);
+    let mut newcomer = mpmc::Ring::<u64>::attach(&segment, 4).expect("the dead one's seat");
+    newcomer.try_push(8).expect("there is room");
+    assert_eq!((old.try_pop(), old.try_pop()), (Ok(7), Ok(8)));
+    drop(newcomer);
+
+    let mut old = Frames::create(1, 64, 2).expect("memory");
+    let segment = old.segment().expect("in one").clone();
+    drop(Frames::attach(&segment, 1, 64).expect("a seat is free"));
+    let mut loan = old.loan().expect("one is free");
+    loan[0] = 9;
+    loan.send(1).map_err(text_of).expect("there is room");
+    dies_reading(&segment, 1);
+    let mut newcomer = Frames::attach(&segment, 1, 64).expect("the dead one's seat");
+    assert!(matches!(newcomer.loan(), Err(LoanError::Exhausted { .. })), "the only one is on its way");
+    assert_eq!(old.receive().map(|m| m.to_vec()), Ok(vec![9]));
+    drop(newcomer.loan().expect("it has come back"));
 }

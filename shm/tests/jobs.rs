@@ -104,3 +104,28 @@ fn what_is_wrong_is_said() {
     let taken = a.take().expect("there is a job");
     assert!(matches!(b.finish(taken, 1), Err(FinishError::NotHeld(_))), "it is the other's");
 }
+
+#[test]
+fn a_worker_that_goes_gives_its_job_back_also_between_threads() {
+    let mut both = jobs::threads::<u64, u64>(4, 2, 3).expect("memory");
+    let (worker, mut owner) = (both.pop().expect("two"), both.pop().expect("two"));
+    let ticket = owner.submit(5).expect("there is room");
+    let went = std::thread::spawn(move || {
+        let mut worker = worker;
+        let _taken = worker.take().expect("there is a job");
+        panic!("in the middle of it");
+    });
+    assert!(went.join().is_err(), "it panicked");
+    let taken = owner.take().expect("it has come back");
+    assert_eq!((taken.job, taken.attempts), (5, 1));
+    owner.finish(taken, 25).expect("it is ours");
+    assert_eq!(owner.collect().map(|c| (c.ticket, c.outcome)), Some((ticket, Outcome::Answer(25))));
+}
+
+#[test]
+fn answers_of_another_alignment_are_refused() {
+    let table = Jobs::<u64, [u64; 2]>::create(4, 2, 1).expect("memory");
+    let said =
+        Jobs::<u64, u128>::attach(table.segment().expect("in one"), 4, 1).expect_err("it lies elsewhere");
+    assert!(matches!(said, Error::OtherRing { .. }), "{said}");
+}

@@ -49,7 +49,9 @@ impl Figures {
     /// A table of `capacity` jobs of type `Q` with answers of type `A`.
     pub(crate) const fn of_jobs<Q, A>(capacity: usize) -> Figures {
         const { assert!(size_of::<A>() < (1 << (VERSIONS - ANSWER)) - 1, "answers of less than 32 KiB") };
-        Figures { answer: Some(size_of::<A>() as u64), ..Figures::of::<Q>(capacity) }
+        // An answer's place follows from its alignment, for which the fingerprint has no bits: it is told by the job's.
+        let align = if align_of::<A>() > align_of::<Q>() { align_of::<A>() } else { align_of::<Q>() };
+        Figures { answer: Some(size_of::<A>() as u64), align: align as u64, ..Figures::of::<Q>(capacity) }
     }
 
     pub(crate) const fn fingerprint(&self) -> u64 {

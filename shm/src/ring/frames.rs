@@ -248,7 +248,10 @@ impl Frames {
         others.me = member.owner().seat() as usize;
         let memory = member.memory();
         let inner = handle.map_or_else(|| inner(&memory, frames, bytes, member.owner()), Ok)?;
-        Ok(Frames { inner, others, member, _memory: memory })
+        let mut frames = Frames { inner, others, member, _memory: memory };
+        // A participant that only sends would keep from the others what its predecessor was receiving.
+        frames.send_orphans();
+        Ok(frames)
     }
 
     /// Lends a frame. What its bytes hold is not said.
@@ -259,6 +262,9 @@ impl Frames {
     pub fn loan(&mut self) -> Result<Loan<'_>, LoanError> {
         if !self.member.is_mine() {
             return Err(LoanError::Forked);
+        }
+        if !self.others.orphans.is_empty() {
+            self.send_orphans();
         }
         let lent = match self.inner.loan() {
             Ok(block) => Ok(block),
@@ -292,6 +298,7 @@ impl Frames {
     }
 
     /// What the dead were receiving goes on its way again, as far as there is room.
+    #[cold]
     fn send_orphans(&mut self) {
         while let Some(orphan) = self.others.orphans.pop() {
             let (len, sender) = (orphan.len, orphan.sender);
@@ -431,10 +438,10 @@ impl<'a> Loan<'a> {
     /// [`PushError`] without [`PeerDied`](PushError::PeerDied), with the frame.
     #[inline]
     pub fn send(mut self, len: usize) -> Result<(), PushError<Loan<'a>>> {
-        assert!(len <= self.len(), "{len} bytes of a frame of {}", self.len());
         if !self.frames.member.is_mine() {
             return Err(PushError::Forked(self));
         }
+        assert!(len <= self.len(), "{len} bytes of a frame of {}", self.len());
         let Some(block) = self.block.take() else { return Ok(()) };
         match self.frames.send(block, len) {
             Ok(()) => Ok(()),
@@ -450,8 +457,9 @@ impl Deref for Loan<'_> {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        let Some(block) = &self.block else { return &[] };
-        // SAFETY: the block is ours until it is sent, and so are its bytes; they are initialised.
+        let Some(block) = self.block.as_ref().filter(|_| self.frames.member.is_mine()) else { return &[] };
+        // SAFETY: a forked child gets none; else the block is ours until it is sent, and so are its bytes, which are
+        // initialised.
         unsafe { std::slice::from_raw_parts(self.frames.inner.bytes(block).read(), self.frames.bytes()) }
     }
 }
@@ -459,7 +467,8 @@ impl Deref for Loan<'_> {
 impl DerefMut for Loan<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let Some(block) = &self.block else { return &mut [] };
+        let mine = self.frames.member.is_mine();
+        let Some(block) = self.block.as_ref().filter(|_| mine) else { return &mut [] };
         // SAFETY: as for `deref`, and we are borrowed for writing.
         unsafe { std::slice::from_raw_parts_mut(self.frames.inner.bytes(block).write(), self.frames.bytes()) }
     }
@@ -482,7 +491,7 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// The seat that sent it.
+    /// The seat that sent it, or that put it back into the ring after the death of who was receiving it.
     pub fn sender(&self) -> usize {
         self.sender
     }
@@ -492,8 +501,8 @@ impl Deref for Message<'_> {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        let Some(block) = &self.block else { return &[] };
-        // SAFETY: the block is ours until we give it back, and so are its bytes, `len` at least; they are initialised.
+        let Some(block) = self.block.as_ref().filter(|_| self.frames.member.is_mine()) else { return &[] };
+        // SAFETY: a forked child gets none; else the block is ours until we give it back, and so are its bytes, `len` at least; they are initialised.
         unsafe { std::slice::from_raw_parts(self.frames.inner.bytes(block).read(), self.len) }
     }
 }

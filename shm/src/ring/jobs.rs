@@ -154,6 +154,17 @@ pub struct Jobs<Q: Shareable, A: Shareable> {
     member: Member,
 }
 
+/// Between threads nobody would ever find the handle dead, so what it holds goes back at once. In a segment its seat says
+/// that it is gone.
+impl<Q: Shareable, A: Shareable> Drop for Jobs<Q, A> {
+    fn drop(&mut self) {
+        if self.member.segment().is_none() && self.member.is_mine() {
+            let me = self.table.me();
+            self.table.recover(me);
+        }
+    }
+}
+
 impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// A participant of the table called `name`, which is made if there is none. A job is given up after `attempts`
     /// deaths, 1 to 15; all participants should say the same.

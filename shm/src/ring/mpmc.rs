@@ -211,7 +211,10 @@ impl<T: Shareable> Ring<T> {
         others.segment = member.segment().cloned();
         let slots = Slots::new(member.memory(), capacity)?;
         let me = member.owner();
-        Ok(Self::on(slots, me, member, others))
+        let mut ring = Self::on(slots, me, member, others);
+        // A participant that only pushes would keep from the others what its predecessor was reading.
+        ring.put_back();
+        Ok(ring)
     }
 
     fn on(slots: Slots<T>, me: Owner, member: Member, others: Others<T>) -> Self {
@@ -227,6 +230,9 @@ impl<T: Shareable> Ring<T> {
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
         if !self.member.is_mine() {
             return Err(PushError::Forked(value));
+        }
+        if !self.others.orphans.is_empty() {
+            self.put_back();
         }
         match self.ring.try_push(value, &mut Immortal) {
             Ok(_) => Ok(()),
@@ -258,6 +264,7 @@ impl<T: Shareable> Ring<T> {
     }
 
     /// Orphans that this handle has go back into the ring, as far as there is room.
+    #[cold]
     fn put_back(&mut self) {
         while let Some(orphan) = self.others.orphans.last() {
             if self.ring.try_push(*orphan, &mut Immortal).is_err() {
