@@ -502,7 +502,8 @@ impl Deref for Message<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         let Some(block) = self.block.as_ref().filter(|_| self.frames.member.is_mine()) else { return &[] };
-        // SAFETY: a forked child gets none; else the block is ours until we give it back, and so are its bytes, `len` at least; they are initialised.
+        // SAFETY: a forked child gets none; else the block is ours until we give it back, and so are its bytes, `len`
+        // at least; they are initialised.
         unsafe { std::slice::from_raw_parts(self.frames.inner.bytes(block).read(), self.len) }
     }
 }
