@@ -154,8 +154,8 @@ pub struct Jobs<Q: Shareable, A: Shareable> {
     member: Member,
 }
 
-/// Between threads nobody would ever find the handle dead, so what it holds goes back at once. In a segment its seat says
-/// that it is gone.
+/// Between threads nobody would ever find the handle dead, so what it holds goes back at once. In a segment its seat
+/// says that it is gone.
 impl<Q: Shareable, A: Shareable> Drop for Jobs<Q, A> {
     fn drop(&mut self) {
         if self.member.segment().is_none() && self.member.is_mine() {
