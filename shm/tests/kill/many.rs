@@ -334,13 +334,16 @@ impl Death for Succeed {
         let orphan = got.contains(&6);
         got.retain(|i| *i != 6);
         assert_eq!(got, [7]);
-        assert_eq!((stats.redelivered, stats.lost), (u64::from(orphan), 0));
-        assert!(!completed || !orphan && stats.skipped == 0);
+        assert_eq!(stats.lost, 0);
+        // Who takes the seat puts the orphan back at once, so one that came as far has left it to everybody.
+        assert!(!completed || orphan && (stats.redelivered, stats.skipped) == (0, 0));
         goes_on(world);
-        match (orphan, stats.skipped) {
-            (true, 1) => "all is left",
-            (true, 0) => "an orphan is left",
-            (false, 1) => "a half-written value is left",
+        assert!(stats.redelivered <= u64::from(orphan));
+        match (orphan, stats.redelivered, stats.skipped) {
+            (true, 1, 1) => "all is left",
+            (true, 1, _) => "an orphan is left",
+            (true, 0, _) => "the orphan is back",
+            (_, _, 1) => "a half-written value is left",
             _ => "nothing is left",
         }
     }
