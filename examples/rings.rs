@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         match results.try_pop() {
             Ok([job, square]) => answered += u64::from(squares[job as usize].replace(square).is_none()),
-            Err(PopError::Empty) => std::thread::yield_now(),
+            Err(PopError::Empty | PopError::Busy { .. }) => std::thread::yield_now(),
             Err(e) => return Err(e.into()),
         }
         if !killed && answered >= JOBS / 4 {
