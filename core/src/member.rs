@@ -433,7 +433,7 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
                 ring_owed(region, me, size, owed);
                 if stage == Stage::Patient {
                     cpu.set(note_cpu(region, me, cpu.get()));
-                    return Ok(());
+                    return Ok(u64::MAX);
                 }
                 for r in (0..size).filter(|r| *r != me) {
                     let place = region.place(r);
@@ -446,7 +446,8 @@ impl<M: Mem, R: Region<M>> Member<M, R> {
                 }
                 let now = M::now();
                 let waited = now.saturating_sub(*began.get_or_insert(now));
-                if waited < *deadline { Ok(()) } else { Err(Fault::TimedOut { rank: q, nanos: waited }) }
+                let timed_out = Fault::TimedOut { rank: q, nanos: waited };
+                deadline.checked_sub(waited).filter(|left| *left > 0).ok_or(timed_out)
             },
         )
     }

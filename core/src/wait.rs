@@ -117,14 +117,15 @@ impl Waiter {
     }
 
     /// Waits until `ready`. `elsewhere` says whether the awaited peer runs on another CPU than we do; `idle` is told
-    /// before the costly stages and may end the wait with an error.
+    /// before the costly stages and may end the wait with an error; else it says in how many nanoseconds it wants to be
+    /// asked again, which cuts a sleep short.
     #[inline]
     pub fn wait<M: Mem, E>(
         &mut self,
         bell: &Doorbell<M>,
         mut ready: impl FnMut() -> bool,
         elsewhere: impl FnOnce() -> bool,
-        mut idle: impl FnMut(Stage) -> Result<(), E>,
+        mut idle: impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
         if ready() {
             return Ok(());
@@ -162,7 +163,7 @@ impl Waiter {
     fn spin_on<M: Mem, E>(
         &mut self,
         ready: &mut impl FnMut() -> bool,
-        idle: &mut impl FnMut(Stage) -> Result<(), E>,
+        idle: &mut impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
         idle(Stage::Patient)?;
         // Ends when ready or when `idle` says so, which it does at the deadline at the latest.
@@ -179,7 +180,7 @@ impl Waiter {
         &mut self,
         bell: &Doorbell<M>,
         ready: &mut impl FnMut() -> bool,
-        idle: &mut impl FnMut(Stage) -> Result<(), E>,
+        idle: &mut impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
         idle(Stage::Patient)?;
         if self.policy != WaitPolicy::Sleep {
@@ -199,9 +200,9 @@ impl Waiter {
             if !M::broken(Bug::BellNoSecondLook) && ready() {
                 return Ok(());
             }
-            idle(Stage::Asleep)?;
+            let left = idle(Stage::Asleep)?;
             self.stats.sleeps += 1;
-            bell.sleep(announced, SLICE_NANOS);
+            bell.sleep(announced, left.min(SLICE_NANOS));
             if ready() {
                 return Ok(());
             }
@@ -233,7 +234,7 @@ mod tests {
             |s| {
                 slept += u32::from(s == Stage::Asleep);
                 bell.ring_anyway(); // so that no test really sleeps
-                if slept == 3 { Err(slept) } else { Ok(()) }
+                if slept == 3 { Err(slept) } else { Ok(u64::MAX) }
             },
         )
     }
@@ -283,6 +284,20 @@ mod tests {
         let mut w = waiter(WaitPolicy::Spin, true);
         assert_eq!(run(&mut w, u64::MAX, true), Err(3));
         assert_eq!((w.stats().yields, w.stats().sleeps), (0, 0));
+    }
+
+    #[test]
+    fn a_sleep_is_no_longer_than_its_owner_says() {
+        let mut w = waiter(WaitPolicy::Sleep, false);
+        let bell = Doorbell::<Real>::new(0);
+        let (start, mut asked) = (Real::now(), 0);
+        let idle = |_| {
+            asked += 1;
+            if asked == 100 { Err(()) } else { Ok(1_000) }
+        };
+        assert_eq!(w.wait(&bell, || false, || true, idle), Err(()));
+        // Nobody rings: with whole slices it would be five seconds.
+        assert!(Real::now() - start < 2_000_000_000);
     }
 
     #[test]

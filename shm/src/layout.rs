@@ -92,6 +92,14 @@ pub(crate) mod kind {
     pub(crate) const LINK: u32 = 6;
     pub(crate) const FRAMES: u32 = 7;
     pub(crate) const JOBS: u32 = 8;
+    pub(crate) const CHANNEL: u32 = 9;
+    pub(crate) const FRAME_CHANNEL: u32 = 10;
+    pub(crate) const QUEUE: u32 = 11;
+    pub(crate) const MUTEX: u32 = 12;
+    pub(crate) const BARRIER: u32 = 13;
+    pub(crate) const MAP: u32 = 14;
+    pub(crate) const FROZEN: u32 = 15;
+    pub(crate) const BUFS: u32 = 16;
 }
 
 /// A kind in a sentence.
@@ -105,6 +113,14 @@ pub(crate) fn kind_name(of: u32) -> String {
         kind::LINK => "a link".to_owned(),
         kind::FRAMES => "frames".to_owned(),
         kind::JOBS => "a table of jobs".to_owned(),
+        kind::CHANNEL => "a channel".to_owned(),
+        kind::FRAME_CHANNEL => "a channel of frames".to_owned(),
+        kind::QUEUE => "a workqueue".to_owned(),
+        kind::MUTEX => "a mutex".to_owned(),
+        kind::BARRIER => "a barrier".to_owned(),
+        kind::MAP => "a map".to_owned(),
+        kind::FROZEN => "a frozen value".to_owned(),
+        kind::BUFS => "buffers".to_owned(),
         other => format!("something of kind {other}"),
     }
 }

@@ -23,6 +23,7 @@ mod rank;
 pub mod ring;
 mod seat;
 mod segment;
+mod wait;
 
 pub use alloc::AllocError;
 pub use arena::{Arena, Offer, Tensor};

@@ -37,13 +37,12 @@ use sapwood_core::wire::{Limits, Stream};
 
 use crate::error::Error;
 use crate::layout::kind;
-use crate::limits::{allowed_cpus, cpu_quota};
 use crate::memory::Memory;
-use crate::prices::prices;
 use crate::ring::Figures;
 use crate::ring::member::{self, Member};
 use crate::ring::region::{self, APART};
 use crate::segment::{Segment, Spec};
+use crate::wait::waiter;
 
 /// A link over shared memory.
 pub type ShmLink = Framed<ShmPipe>;
@@ -124,13 +123,6 @@ pub fn attach(segment: &Arc<Segment>, capacity: usize, end: usize) -> Result<Shm
 fn framed(pipe: ShmPipe, me: usize) -> ShmLink {
     let stream = |rank: usize| Stream { rank: rank as u16, ..Stream::default() };
     Framed::new(pipe, stream(me), stream(1 - me), Limits::DEFAULT).expect("a capacity that carries frames")
-}
-
-/// Two ends spin for each other only where each can have a CPU.
-fn waiter(policy: WaitPolicy) -> Waiter {
-    let cpus: u32 = allowed_cpus().iter().map(|word| word.count_ones()).sum();
-    let crowded = cpus < 2 || cpu_quota().is_some_and(|quota| quota < 2.0);
-    Waiter::new(policy, prices(), crowded)
 }
 
 /// One end of two streams, with what waiting needs: carries a [`Framed`] link of any ranks.
@@ -356,7 +348,7 @@ impl Pipe for ShmPipe {
                 }
                 Stage::Asleep => {}
             }
-            Ok(())
+            Ok(until.saturating_sub(Real::now()))
         };
         match self.waiter.wait(&mine.bell, ready, elsewhere, idle) {
             Ok(()) => Ok(Waited::Look),

@@ -66,6 +66,11 @@ impl Timer {
         Real::now() >= self.until
     }
 
+    /// Nanoseconds until it ends; 0 when it has.
+    pub fn left(&self) -> u64 {
+        self.until.saturating_sub(Real::now())
+    }
+
     /// How long it has run.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(Real::now().saturating_sub(self.since))
