@@ -75,6 +75,18 @@ impl<M: Mem> Doorbell<M> {
         M::wait(&self.word, announced.0, nanos)
     }
 
+    /// Whether somebody has rung since: the second half would not sleep.
+    pub fn rung_since(&self, announced: Announced) -> bool {
+        self.word.load(Ordering::Relaxed) != announced.0
+    }
+
+    /// The second half at several bells, at each of which the first half was made: sleeps until somebody rings one of
+    /// them, or for `nanos`; of the first [`WAIT_MOST`](crate::mem::WAIT_MOST). No wake is lost, because the kernel compares
+    /// every word before it sleeps.
+    pub fn sleep_any<'a>(bells: impl Iterator<Item = (&'a Self, Announced)>, nanos: u64) -> Woke {
+        M::wait_any(&mut bells.map(|(bell, announced)| (&bell.word, announced.0)), nanos)
+    }
+
     /// Wakes whoever sleeps here. The caller has published what they wait for.
     #[inline]
     pub fn ring(&self) {
@@ -128,3 +140,27 @@ fn next(word: u32) -> u32 {
 }
 
 static_assertions::const_assert_eq!(size_of::<Doorbell<crate::mem::Real>>(), 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::Real;
+
+    #[test]
+    fn whoever_sleeps_at_many_bells_is_woken_by_each() {
+        let bells: [Doorbell<Real>; 3] = core::array::from_fn(|_| Doorbell::new(0));
+        let long = 20_000_000_000;
+        for rung in 0..3 {
+            let announced = bells.each_ref().map(Doorbell::announce);
+            bells[rung].ring();
+            let start = Real::now();
+            // The words differ already: it must not sleep at all, let alone for 20 seconds.
+            let woke = Doorbell::sleep_any(bells.iter().zip(announced), long);
+            assert_eq!(woke, Woke::Look, "bell {rung}");
+            assert!(Real::now() - start < long / 2, "bell {rung}");
+        }
+        let announced = bells.each_ref().map(Doorbell::announce);
+        assert_eq!(Doorbell::sleep_any(bells.iter().zip(announced), 1000), Woke::TimedOut);
+        assert_eq!(Doorbell::<Real>::sleep_any(core::iter::empty(), 1000), Woke::Look);
+    }
+}

@@ -42,6 +42,26 @@ pub enum Woke {
     TimedOut,
 }
 
+/// How many words can be waited on at once: the kernel's limit (futex_waitv(2)).
+pub const WAIT_MOST: usize = 128;
+
+/// How long a sleep is that stands for waiting on several words.
+const SLICE_OF_ANY: u64 = 1_000_000;
+
+/// What stands for waiting on several words: a sleep on the first of them, so short that a change of another one is seen
+/// soon.
+pub(crate) fn wait_in_slices<'a, M: Mem>(
+    mut words: &mut dyn Iterator<Item = (&'a M::U32, u32)>,
+    nanos: u64,
+) -> Woke {
+    let Some(first) = words.next() else { return Woke::Look };
+    if Iterator::any(&mut words, |(word, seen)| word.load(Ordering::Relaxed) != seen) {
+        return Woke::Look;
+    }
+    let woke = M::wait(first.0, first.1, nanos.min(SLICE_OF_ANY));
+    if nanos <= SLICE_OF_ANY { woke } else { Woke::Look }
+}
+
 /// A memory family.
 pub trait Mem: Sized + 'static {
     /// A 32-bit word, which can be slept on.
@@ -63,6 +83,11 @@ pub trait Mem: Sized + 'static {
     fn now() -> u64;
     /// Sleeps while `word` holds `seen`, for at most `nanos`.
     fn wait(word: &Self::U32, seen: u32, nanos: u64) -> Woke;
+    /// Sleeps while each of `words` holds what was seen there, for at most `nanos`: of at most [`WAIT_MOST`] of them.
+    /// May return sooner, for no reason, where the system can't wait on several words at once.
+    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a Self::U32, u32)>, nanos: u64) -> Woke {
+        wait_in_slices::<Self>(words, nanos)
+    }
     /// Wakes everyone who sleeps on `word`; says how many were woken.
     fn wake(word: &Self::U32) -> u32;
     /// An access to shared memory that is neither an atom's nor a cell's: `bytes` of a resident tensor. Test families

@@ -9,7 +9,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::mem::{Atom, Mem, RaceCell, Woke};
+use crate::mem::{Atom, Mem, RaceCell, WAIT_MOST, Woke, wait_in_slices};
 
 /// Core atomics over memory that threads or processes share.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,22 @@ macro_rules! word {
 
 word!(RealU32, AtomicU32, u32);
 word!(RealU64, AtomicU64, u64);
+
+/// One word of a wait on several: `struct futex_waitv` of linux/futex.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct WaitOn {
+    seen: u64,
+    word: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// FUTEX2_SIZE_U32: a word of 32 bits, not private to the process.
+const SHARED_U32: u32 = 2;
+
+/// Whether the system has refused to wait on several words: 1 once it has.
+static NO_WAITV: AtomicU32 = AtomicU32::new(0);
 
 /// Plain memory, laid out as `T`.
 #[repr(transparent)]
@@ -120,6 +136,39 @@ impl Mem for Real {
             Woke::TimedOut
         } else {
             Woke::Look
+        }
+    }
+
+    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a RealU32, u32)>, nanos: u64) -> Woke {
+        if NO_WAITV.load(Ordering::Relaxed) != 0 {
+            return wait_in_slices::<Real>(words, nanos);
+        }
+        let mut on = [WaitOn { seen: 0, word: 0, flags: SHARED_U32, reserved: 0 }; WAIT_MOST];
+        let mut n = 0;
+        // No more than the kernel takes: what is left out is looked at when the caller's slice ends.
+        for (on, (word, seen)) in on.iter_mut().zip(&mut *words) {
+            (on.seen, on.word) = (seen.into(), word.0.as_ptr() as u64);
+            n += 1;
+        }
+        let until = Self::now().saturating_add(nanos);
+        let t = libc::timespec {
+            tv_sec: (until / 1_000_000_000) as libc::time_t,
+            tv_nsec: (until % 1_000_000_000) as libc::c_long,
+        };
+        // SAFETY: `n` entries of `on` are filled, their words are borrowed as long as the iterator's items live, which is
+        // longer than this call; no flags; the time-out is absolute, on the clock that is named, and lives as well.
+        let r = unsafe {
+            libc::syscall(libc::SYS_futex_waitv, on.as_ptr(), n, 0, &raw const t, libc::CLOCK_MONOTONIC)
+        };
+        // SAFETY: errno is this thread's own.
+        match if r == -1 { unsafe { *libc::__errno_location() } } else { 0 } {
+            libc::ETIMEDOUT => Woke::TimedOut,
+            // An old kernel, or a filter.
+            libc::ENOSYS | libc::EPERM => {
+                NO_WAITV.store(1, Ordering::Relaxed);
+                Woke::Look
+            }
+            _ => Woke::Look,
         }
     }
 

@@ -127,23 +127,43 @@ impl Waiter {
         elsewhere: impl FnOnce() -> bool,
         mut idle: impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
-        if ready() {
+        if self.hurry::<M, E>(&mut ready, elsewhere, &mut idle)? {
             return Ok(());
         }
+        self.sleep(bell, &mut ready, &mut idle)
+    }
+
+    /// The stages of [`wait`](Self::wait) before the first sleep. Says whether it is `ready`; if not, it is time to
+    /// sleep: for whoever sleeps at several bells.
+    #[inline]
+    pub fn hurry<M: Mem, E>(
+        &mut self,
+        ready: &mut impl FnMut() -> bool,
+        elsewhere: impl FnOnce() -> bool,
+        idle: &mut impl FnMut(Stage) -> Result<u64, E>,
+    ) -> Result<bool, E> {
+        if ready() {
+            return Ok(true);
+        }
         if self.spin_now > 0 && self.policy != WaitPolicy::Sleep {
-            if self.spin::<M>(FIRST_TURNS, &mut ready) {
-                return Ok(());
+            if self.spin::<M>(FIRST_TURNS, ready) {
+                return Ok(true);
             }
             if self.policy == WaitPolicy::Spin {
-                return self.spin_on::<M, E>(&mut ready, &mut idle);
+                return self.spin_on::<M, E>(ready, idle).map(|()| true);
             }
             // Before the long spin: the awaited may be asleep and waiting for a ring of ours.
             idle(Stage::Patient)?;
-            if elsewhere() && self.spin::<M>(self.spin_now, &mut ready) {
-                return Ok(());
+            if elsewhere() && self.spin::<M>(self.spin_now, ready) {
+                return Ok(true);
             }
         }
-        self.patient(bell, &mut ready, &mut idle)
+        self.give_way::<M, E>(ready, idle)
+    }
+
+    /// One more sleep is about to begin.
+    pub fn count_sleep(&mut self) {
+        self.stats.sleeps += 1;
     }
 
     #[inline(always)]
@@ -176,12 +196,11 @@ impl Waiter {
     }
 
     #[inline(never)]
-    fn patient<M: Mem, E>(
+    fn give_way<M: Mem, E>(
         &mut self,
-        bell: &Doorbell<M>,
         ready: &mut impl FnMut() -> bool,
         idle: &mut impl FnMut(Stage) -> Result<u64, E>,
-    ) -> Result<(), E> {
+    ) -> Result<bool, E> {
         idle(Stage::Patient)?;
         if self.policy != WaitPolicy::Sleep {
             for _ in 0..self.yields {
@@ -189,11 +208,21 @@ impl Waiter {
                 self.stats.yields += 1;
                 if ready() {
                     self.spin_now = (self.spin_now * 2).min(self.spin_most);
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             self.spin_now = (self.spin_now / 2).max(SPIN_LEAST.min(self.spin_most));
         }
+        Ok(false)
+    }
+
+    #[inline(never)]
+    fn sleep<M: Mem, E>(
+        &mut self,
+        bell: &Doorbell<M>,
+        ready: &mut impl FnMut() -> bool,
+        idle: &mut impl FnMut(Stage) -> Result<u64, E>,
+    ) -> Result<(), E> {
         // Ends when ready or when `idle` says so, which it does at the deadline at the latest.
         loop {
             let announced = bell.announce();
@@ -201,7 +230,7 @@ impl Waiter {
                 return Ok(());
             }
             let left = idle(Stage::Asleep)?;
-            self.stats.sleeps += 1;
+            self.count_sleep();
             bell.sleep(announced, left.min(SLICE_NANOS));
             if ready() {
                 return Ok(());

@@ -23,6 +23,7 @@ mod rank;
 pub mod ring;
 mod seat;
 mod segment;
+pub mod select;
 mod wait;
 
 pub use alloc::AllocError;

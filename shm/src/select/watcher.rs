@@ -1,0 +1,149 @@
+//! The thread that waits for those who can't sleep at bells: futures and descriptors.
+//!
+//! Whoever wants to be woken announces itself at the bells, looks once more, and only then hands bells and announcement
+//! over; the watcher sleeps at them from there on. An entry is done with once: it is taken out before it is woken, so a
+//! waker that panics or comes back does no harm to the others.
+//!
+//! A watcher has room for what one wait of the kernel can hold, its own bell included; the next one is started when all
+//! are full, and none ever ends. A forked child has none of its parent's threads: it starts its own.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use sapwood_core::doorbell::{Announced, Doorbell};
+use sapwood_core::mem::{Mem, Real, WAIT_MOST};
+use sapwood_core::wait::SLICE_NANOS;
+
+use super::readiness::Flag;
+use super::{Bells, Direction};
+use crate::seat::Maker;
+
+/// Bells that one watcher can have, beside its own.
+const MOST: usize = WAIT_MOST - 1;
+
+/// Who is woken.
+#[derive(Clone)]
+pub(super) enum Wake {
+    Task(Waker),
+    Flag(Arc<Flag>),
+}
+
+impl Wake {
+    fn wake(self) {
+        match self {
+            Wake::Task(waker) => waker.wake(),
+            Wake::Flag(flag) => flag.raise(),
+        }
+    }
+}
+
+/// A bell that somebody wants to hear.
+pub(super) struct Entry {
+    pub(super) bells: Arc<dyn Bells>,
+    pub(super) direction: Direction,
+    pub(super) announced: Announced,
+    /// When it is woken even if nobody rings, on the monotonic clock: to look whether others live.
+    pub(super) until: u64,
+    /// Entries of one wait have one number.
+    pub(super) ticket: u64,
+    pub(super) wake: Wake,
+}
+
+impl Entry {
+    fn bell(&self) -> &Doorbell<Real> {
+        self.bells.bell(self.direction)
+    }
+}
+
+struct Watcher {
+    bell: Doorbell<Real>,
+    entries: Mutex<Vec<Entry>>,
+}
+
+struct All {
+    maker: Maker,
+    watchers: Vec<Arc<Watcher>>,
+    tickets: u64,
+}
+
+static ALL: Mutex<Option<All>> = Mutex::new(None);
+
+fn with_all<R>(f: impl FnOnce(&mut All) -> R) -> R {
+    // Nothing here panics in the middle of a change.
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.as_ref().is_some_and(|all| !all.maker.is_this()) {
+        *all = None;
+    }
+    f(all.get_or_insert_with(|| All { maker: Maker::this(), watchers: Vec::new(), tickets: 0 }))
+}
+
+/// A number for the entries of one wait.
+pub(super) fn ticket() -> u64 {
+    with_all(|all| {
+        all.tickets += 1;
+        all.tickets
+    })
+}
+
+/// Has `entry` woken when its bell is rung: at once, if it was rung since the announcement.
+///
+/// # Errors
+/// No thread could be started.
+pub(super) fn add(entry: Entry) -> io::Result<()> {
+    with_all(|all| {
+        let mut entry = Some(entry);
+        for watcher in &all.watchers {
+            let mut entries = watcher.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            if entries.len() < MOST {
+                entries.extend(entry.take());
+                drop(entries);
+                watcher.bell.ring();
+                return Ok(());
+            }
+        }
+        let watcher =
+            Arc::new(Watcher { bell: Doorbell::new(0), entries: Mutex::new(Vec::from_iter(entry)) });
+        let theirs = watcher.clone();
+        std::thread::Builder::new().name("sapwood-watcher".into()).spawn(move || theirs.run())?;
+        all.watchers.push(watcher);
+        Ok(())
+    })
+}
+
+/// Forgets the entries of a wait that is over.
+pub(super) fn forget(ticket: u64) {
+    with_all(|all| {
+        for watcher in &all.watchers {
+            let mut entries = watcher.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            entries.retain(|entry| entry.ticket != ticket);
+        }
+    });
+}
+
+impl Watcher {
+    fn run(&self) {
+        // As long as the process: each turn ends with a ring, or at the next time that an entry asks for.
+        loop {
+            let announced = self.bell.announce();
+            let (asleep, until) = self.wake_ready();
+            let bells = asleep.iter().map(|(bells, direction, announced)| (bells.bell(*direction), *announced));
+            let bells = std::iter::once((&self.bell, announced)).chain(bells);
+            Doorbell::sleep_any(bells, until.saturating_sub(Real::now()));
+        }
+    }
+
+    /// Wakes whose bell was rung or whose time has come; the bells of the others, and when to wake at the latest.
+    fn wake_ready(&self) -> (Vec<(Arc<dyn Bells>, Direction, Announced)>, u64) {
+        let now = Real::now();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = |entry: &mut Entry| entry.bell().rung_since(entry.announced) || entry.until <= now;
+        let awake: Vec<Entry> = entries.extract_if(.., due).collect();
+        let asleep = entries.iter().map(|e| (e.bells.clone(), e.direction, e.announced)).collect();
+        // The longest sleep: no one has to hear of anything sooner.
+        let until = entries.iter().map(|entry| entry.until).fold(u64::MAX, u64::min);
+        drop(entries);
+        awake.into_iter().for_each(|entry| entry.wake.wake());
+        (asleep, until.min(now.saturating_add(20 * SLICE_NANOS)))
+    }
+}
