@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 use sapwood_core::mem::{Atom, Bug, Mem, Ordering, RaceCell, Site, Woke};
@@ -121,12 +122,27 @@ macro_rules! word {
     };
 }
 
+/// Who sleeps on a word.
+#[derive(Debug, Default)]
+struct Queue {
+    /// How many sleep on it alone.
+    sleepers: u32,
+    /// Those who sleep on several words: whether each was woken.
+    several: Vec<Arc<Alarm>>,
+}
+
+/// A sleep on several words.
+#[derive(Debug, Default)]
+struct Alarm {
+    rung: Mutex<bool>,
+    bell: Condvar,
+}
+
 /// A word that can be slept on.
 #[derive(Debug)]
 pub struct LoomU32 {
     word: atomic::AtomicU32,
-    /// How many sleep.
-    queue: Mutex<u32>,
+    queue: Mutex<Queue>,
     rung: Condvar,
 }
 
@@ -138,7 +154,7 @@ pub struct LoomU64 {
 
 impl From<atomic::AtomicU32> for LoomU32 {
     fn from(word: atomic::AtomicU32) -> Self {
-        LoomU32 { word, queue: Mutex::new(0), rung: Condvar::new() }
+        LoomU32 { word, queue: Mutex::new(Queue::default()), rung: Condvar::new() }
     }
 }
 
@@ -152,7 +168,7 @@ word!(LoomU32, AtomicU32, u32);
 word!(LoomU64, AtomicU64, u64);
 
 impl LoomU32 {
-    fn queue(&self) -> MutexGuard<'_, u32> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no one panics under this lock")
     }
 }
@@ -206,10 +222,29 @@ impl Mem for Loom {
         if !alive() {
             return Woke::TimedOut;
         }
-        let mut sleepers = word.queue();
+        let mut queue = word.queue();
         if word.word.load(Ordering::Relaxed) == seen {
-            *sleepers += 1;
-            drop(word.rung.wait(sleepers).expect("no one panics under this lock"));
+            queue.sleepers += 1;
+            drop(word.rung.wait(queue).expect("no one panics under this lock"));
+        }
+        Woke::Look
+    }
+    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a LoomU32, u32)>, _nanos: u64) -> Woke {
+        if !alive() {
+            return Woke::TimedOut;
+        }
+        let alarm = Arc::new(Alarm::default());
+        // As the kernel does it: onto one queue after the other, and off again if one word differs.
+        for (word, seen) in words {
+            let mut queue = word.queue();
+            if word.word.load(Ordering::Relaxed) != seen {
+                return Woke::Look;
+            }
+            queue.several.push(alarm.clone());
+        }
+        let mut rung = alarm.rung.lock().expect("no one panics under this lock");
+        while !*rung {
+            rung = alarm.bell.wait(rung).expect("no one panics under this lock");
         }
         Woke::Look
     }
@@ -217,15 +252,19 @@ impl Mem for Loom {
         if !alive() {
             return 0;
         }
-        let mut sleepers = word.queue();
+        let mut queue = word.queue();
+        for alarm in queue.several.drain(..) {
+            *alarm.rung.lock().expect("no one panics under this lock") = true;
+            alarm.bell.notify_all();
+        }
         if Self::broken(Bug::BellWakesOne) {
             word.rung.notify_one();
-            let woken = (*sleepers).min(1);
-            *sleepers -= woken;
+            let woken = queue.sleepers.min(1);
+            queue.sleepers -= woken;
             return woken;
         }
         word.rung.notify_all();
-        std::mem::take(&mut *sleepers)
+        std::mem::take(&mut queue.sleepers)
     }
     fn touch(_bytes: usize) {
         alive();

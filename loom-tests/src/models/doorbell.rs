@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use sapwood_core::doorbell::Doorbell;
-use sapwood_core::mem::{Atom, Mem, Ordering};
+use sapwood_core::mem::{Atom, Bug, Mem, Ordering};
 use sapwood_core::wait::{Prices, WaitPolicy, Waiter};
 
 use super::{Bound, Model};
@@ -123,6 +123,27 @@ pub fn ring_beside_recovery(epoch: u32, bound: Bound) -> u64 {
     })
 }
 
+/// Two bells, a waker at each; the sleeper waits at both for either message, and then for the other: as `select` does.
+pub fn either(epoch: u32, bound: Bound) -> u64 {
+    explore(bound, move || {
+        let rooms = [Room::new(epoch), Room::new(epoch)];
+        let wakers = rooms.clone().map(|r| thread::spawn(move || r.publish(0, 1)));
+        for wanted in 1..=2 {
+            let found = || rooms.iter().filter(|r| r.published(0, 1)).count() >= wanted;
+            // Each turn but the last was woken by a bell, or found one that had been rung.
+            while !found() {
+                let announced = [rooms[0].bell.announce(), rooms[1].bell.announce()];
+                if !Loom::broken(Bug::BellNoSecondLook) && found() {
+                    break;
+                }
+                let bells = rooms.iter().map(|r| &r.bell).zip(announced);
+                Doorbell::sleep_any(bells, u64::MAX);
+            }
+        }
+        wakers.into_iter().for_each(|w| w.join().expect("the waker returned"));
+    })
+}
+
 /// The last epoch before the wrap.
 const LAST: u32 = u32::MAX >> 1;
 
@@ -135,6 +156,7 @@ pub fn all() -> Vec<Model> {
         Model::new("one sleeper, two wakers", 3, long, |b| two_wakers(0, b)),
         Model::new("one sleeper, two wakers, at the wrap", 3, long, |b| two_wakers(LAST - 1, b)),
         Model::new("two messages in turn, across the wrap", 3, longest, |b| again(LAST, b)),
+        Model::new("one sleeper at two bells, across the wrap", 2, long, |b| either(LAST, b)),
         Model::new("a ring beside a recovery", 3, long, |b| ring_beside_recovery(LAST, b)),
     ];
     models.extend((0..=5).map(|k| {
