@@ -307,4 +307,10 @@ pub enum Bug {
     BlockIgnoreSuccessor,
     /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
     BlockRingFirst,
+    /// `ring::bells`: who gives a place of a closed queue back rings for senders only.
+    BellsForgetTheSeal,
+    /// `ring::bells`: a close rings for readers only.
+    BellsCloseForReaders,
+    /// `ring::bells`: a close rings for senders only.
+    BellsCloseForSenders,
 }

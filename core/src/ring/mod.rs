@@ -10,8 +10,9 @@
 //! The memory of a ring is a *region*, which lends its words and cells by reference and masks every index, so that a
 //! number which another process wrote never leads outside. What a participant knows by itself (its positions, what it
 //! has seen of the other side) stays in its handle, in private memory. Handles never block: waiting is the business of
-//! whoever holds them.
+//! whoever holds them, and [`bells`] are where they sleep.
 
+pub mod bells;
 pub mod latest;
 pub mod mpmc;
 pub mod spsc;
