@@ -188,6 +188,18 @@ pub enum Site {
     BlockRecoverLoad,
     /// `blocks`: a dead holder's block is freed.
     BlockRecover,
+    /// `ring::local`: a value is published, or its place made void.
+    LocalPublish,
+    /// `ring::local`: a consumer looks at a slot.
+    LocalPopLoad,
+    /// `ring::local`: a place is given back.
+    LocalFree,
+    /// `ring::local`: a producer looks at a slot.
+    LocalPushLoad,
+    /// `ring::local`: the ring is closed.
+    LocalClose,
+    /// `ring::local`: somebody finds it closed.
+    LocalCloseLoad,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -307,6 +319,18 @@ pub enum Bug {
     BlockIgnoreSuccessor,
     /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
     BlockRingFirst,
+    /// A value is published before it is written.
+    LocalPublishFirst,
+    /// A place is given back before it is read.
+    LocalFreeFirst,
+    /// A freed place keeps its lap.
+    LocalSameLap,
+    /// A batch claims one place more than it has seen free.
+    LocalOneTooMany,
+    /// Places of a batch for which no value came are published as if there were one.
+    LocalNoVoid,
+    /// A consumer says "drained" of a closed ring whose next place is not full, without comparing the positions.
+    LocalDrainedEarly,
     /// `ring::bells`: who gives a place of a closed queue back rings for senders only.
     BellsForgetTheSeal,
     /// `ring::bells`: a close rings for readers only.
