@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood_core::doorbell::Doorbell;
 use sapwood_core::link::Deadline;
-use sapwood_core::mem::{Mem, Real};
+use sapwood_core::mem::Real;
 use sapwood_core::wait::{Stage, WaitPolicy, WaitStats, Waiter};
 
 use crate::limits::{allowed_cpus, cpu_quota};
@@ -45,6 +45,11 @@ impl Patience {
     /// Waits as `policy` says.
     pub(crate) fn new(policy: WaitPolicy) -> Patience {
         Patience { policy, waiter: None }
+    }
+
+    /// As which it waits.
+    pub(crate) fn policy(&self) -> WaitPolicy {
+        self.policy
     }
 
     /// How often each stage was used.

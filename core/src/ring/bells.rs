@@ -88,7 +88,7 @@ impl<M: Mem> Bells<M> {
         }
     }
 
-    /// The queue was closed.
+    /// The queue was closed, or somebody has left: whoever waits looks again.
     pub fn closed(&self) {
         Doorbell::<M>::fence();
         if !M::broken(Bug::BellsCloseForReaders) {
