@@ -21,6 +21,13 @@ fn over_both<T: Shareable>(capacity: usize, seats: usize, test: impl Fn(Channel<
     test(Channel::create(capacity, seats).expect("memory").with_deadline(PATIENCE));
 }
 
+fn two_over_both(capacity: usize, seats: usize, test: impl Fn(Channel<u64>, Channel<u64>)) {
+    let local = || Channel::new(capacity).expect("memory").with_deadline(PATIENCE);
+    let shared = || Channel::create(capacity, seats).expect("memory").with_deadline(PATIENCE);
+    test(local(), local());
+    test(shared(), shared());
+}
+
 fn twin<T: Send>(of: &Channel<T>) -> Channel<T> {
     of.try_clone().expect("a seat is free")
 }
@@ -229,12 +236,12 @@ fn many_to_many(jobs: &mut Channel<u64>, results: &mut Channel<u64>) {
             thread::spawn(move || rx.iter().map(|job| tx.send(job.expect("a job")).expect("room")).count())
         })
         .collect();
-    producers.into_iter().for_each(|p| p.join().expect("it sent"));
-    jobs.close();
     let mut counts = BTreeMap::<u64, usize>::new();
     for _ in 0..1000 {
         *counts.entry(results.recv().expect("a result")).or_default() += 1;
     }
+    producers.into_iter().for_each(|p| p.join().expect("it sent"));
+    jobs.close();
     let done: usize = workers.into_iter().map(|w| w.join().expect("it exits on Drained")).sum();
     assert_eq!((done, results.try_recv()), (1000, Err(RecvError::Empty)));
     assert!(counts.len() == 100 && counts.values().all(|n| *n == 10), "{counts:?}");
@@ -243,33 +250,23 @@ fn many_to_many(jobs: &mut Channel<u64>, results: &mut Channel<u64>) {
 #[test]
 fn ch_9_ten_producers_and_five_workers_lose_and_repeat_nothing() {
     for capacity in [1, 8, 1024] {
-        over_both(capacity, 16, |mut jobs| {
-            over_both(capacity, 16, |mut results| {
-                many_to_many(&mut jobs.try_clone().expect("a seat"), &mut results)
-            });
-            assert_eq!(jobs.state(), State::Drained);
-            jobs.close();
-        });
+        two_over_both(capacity, 16, |mut jobs, mut results| many_to_many(&mut jobs, &mut results));
     }
 }
 
 #[test]
 fn ch_10_ping_and_pong() {
-    over_both::<u64>(1, 2, |mut pings| {
-        over_both::<u64>(1, 2, |mut pongs| {
-            let mut jobs = Channel::<u64>::new(1).expect("memory").with_deadline(PATIENCE);
-            let (mut there, mut back) = (twin(&jobs), twin(&pongs));
-            let ponger = thread::spawn(move || {
-                there.iter().map(|ping| back.send(ping.expect("a ping") + 100).expect("room")).count()
-            });
-            for i in 0..10 {
-                jobs.send(i).expect("room");
-                assert_eq!(pongs.recv(), Ok(i + 100));
-            }
-            jobs.close();
-            assert_eq!(ponger.join().expect("it ends on Drained"), 10);
+    two_over_both(1, 2, |mut pings, mut pongs| {
+        let (mut there, mut back) = (twin(&pings), twin(&pongs));
+        let ponger = thread::spawn(move || {
+            there.iter().map(|ping| back.send(ping.expect("a ping") + 100).expect("room")).count()
         });
+        for i in 0..10 {
+            pings.send(i).expect("room");
+            assert_eq!(pongs.recv(), Ok(i + 100));
+        }
         pings.close();
+        assert_eq!(ponger.join().expect("it ends on Drained"), 10);
     });
 }
 
@@ -344,7 +341,7 @@ fn ch_12_a_close_wakes_waiting_senders() {
 
 #[test]
 fn ch_13_a_batch_that_fails_leaves_a_clean_prefix_and_wakes_readers() {
-    over_both::<u64>(4, 2, |mut channel| {
+    over_both::<u64>(4, 3, |mut channel| {
         let mut values = 1..=9;
         let mut channel_2 = twin(&channel).with_deadline(Duration::from_millis(2));
         let said = channel_2.send_all(&mut values).expect_err("four places");
