@@ -93,7 +93,7 @@ const NEXT: u64 = 4;
 const STATE_BITS: u32 = NEXT.trailing_zeros();
 
 /// Looks at a place that somebody is in the middle of, before the answer is Busy.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 1000;
 
 /// The words beside the slots, each on a line of its own: one is the producers', one the consumers'.
 #[repr(C)]
