@@ -247,7 +247,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
         let back = end.back.load(Ordering::Relaxed);
         M::pause(back.max(1));
         let more = came(other.word.load(Ordering::Relaxed)) > NEXT;
-        let next = if more { (2 * back + 1).min(BACK) } else { back / 2 };
+        let next = if more { BACK } else { back - back.div_ceil(8) };
         if next != back {
             end.back.store(next, Ordering::Relaxed);
         }
