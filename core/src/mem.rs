@@ -55,6 +55,11 @@ pub trait Mem: Sized + 'static {
     fn fence(o: Ordering);
     /// One turn of a spin loop.
     fn spin();
+    /// That many turns, in which nothing is looked at. Test families may make one of them.
+    #[inline(always)]
+    fn pause(turns: u32) {
+        (0..turns).for_each(|_| Self::spin());
+    }
     /// Gives the processor away.
     fn yield_now();
     /// The processor that this thread runs on.
