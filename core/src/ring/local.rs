@@ -464,7 +464,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
     /// # Errors
     /// What a push would say.
     pub fn has_room(&self) -> Result<(), PushError<()>> {
-        let mut tail = self.region.ends().tail.load(Ordering::Relaxed);
+        let mut tail = self.region.ends().tail.word.load(Ordering::Relaxed);
         let mut looks = 0;
         for _ in 0..self.patience() {
             let word = self.slot(tail).load(M::at(Site::LocalPushLoad, Ordering::Acquire));
@@ -481,7 +481,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
     /// # Errors
     /// What a pop would say.
     pub fn has_value(&self) -> Result<(), PopError> {
-        let mut head = self.region.ends().head.load(Ordering::Relaxed);
+        let mut head = self.region.ends().head.word.load(Ordering::Relaxed);
         let mut looks = 0;
         for _ in 0..self.patience() {
             let word = self.slot(head).load(M::at(Site::LocalPopLoad, Ordering::Acquire));
