@@ -273,6 +273,13 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         })
     }
 
+    /// Takes over what the dead were receiving: see [`mpmc::Handle::recover_readers`].
+    pub fn recover_readers(&mut self, peers: &mut impl Peers) {
+        let (arena, shift) = (&self.arena, self.ring.region().shift());
+        let mut orphans = Orphans { arena, peers, shift, fresh: &mut self.fresh };
+        self.ring.recover_readers(&mut orphans);
+    }
+
     /// Whether a block is free now, by a look at every block; somebody else may be faster.
     pub fn has_free(&self) -> bool {
         let region = &self.arena.region;

@@ -620,7 +620,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     fn writer_is_at_it(&mut self, h: u64, w: Word, peers: &mut impl Peers<T>) -> Result<(), PopError> {
         if w.is_seal() {
             if !M::broken(Bug::MpmcForgetReaders) {
-                self.bury_readers(peers);
+                self.recover_readers(peers);
             }
             return Err(PopError::Drained);
         }
@@ -667,9 +667,10 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
         Err(PopError::Busy { owner: w.owner() })
     }
 
-    /// Before the last word is spoken: orphans that no producer will come round to.
+    /// Takes over what the dead were reading, by a look at every slot: orphans that no producer may come round to.
+    /// Done by itself before the last word is spoken; whoever waits for a message does it after a death.
     #[cold]
-    fn bury_readers(&self, peers: &mut impl Peers<T>) {
+    pub fn recover_readers(&self, peers: &mut impl Peers<T>) {
         for i in 0..1u64 << self.shift {
             let w = Word(self.region.slot(i).word.load(M::at(Site::MpmcPopLoad, Ordering::Acquire)));
             if w.state() == State::Reading && w.owner() != self.me && !self.is_alive(w.owner(), peers) {

@@ -26,7 +26,7 @@ use super::calls::{Over, Wait};
 use super::carry::{Told, Way};
 use super::error::Gone;
 use super::ready::{Ready, bell};
-use super::shared::alone;
+use super::shared::{alone, deaths_since};
 use super::{DEADLINE, RecvError, SendError, State, Stats};
 use crate::error::Error;
 use crate::layout::kind;
@@ -129,6 +129,7 @@ pub struct FrameChannel {
     bells: InSegment,
     name: Option<Box<str>>,
     told: [u64; 2],
+    looked: u64,
     patience: Patience,
     limit: Duration,
     /// After the frames, whose seat goes first.
@@ -173,9 +174,17 @@ impl FrameChannel {
     fn on(frames: Frames, name: Option<Box<str>>) -> Self {
         let bells = InSegment::new(frames.member().memory());
         let farewell = Farewell::new(Where::Processes(bells.clone()));
-        let (patience, told) = (Patience::default(), [0; 2]);
-        let mut channel =
-            FrameChannel { frames, bells, name, told, patience, limit: DEADLINE, _farewell: farewell };
+        let (patience, told, looked) = (Patience::default(), [0; 2], 0);
+        let mut channel = FrameChannel {
+            frames,
+            bells,
+            name,
+            told,
+            looked,
+            patience,
+            limit: DEADLINE,
+            _farewell: farewell,
+        };
         channel.hear();
         channel
     }
@@ -356,8 +365,8 @@ impl FrameChannel {
     }
 
     fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
-        let FrameChannel { frames, bells, told, patience, .. } = self;
-        wait.on(FrameSide { frames, bells, told: &mut told[way as usize], way }, patience)
+        let FrameChannel { frames, bells, told, looked, patience, .. } = self;
+        wait.on(FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
     }
 
     /// Somebody was found dead, or has left the seat to us: it may have owed a ring.
@@ -440,6 +449,7 @@ struct FrameSide<'a> {
     frames: &'a mut Frames,
     bells: &'a Bells<Real>,
     told: &'a mut u64,
+    looked: &'a mut u64,
     way: Way,
 }
 
@@ -448,7 +458,13 @@ impl FrameSide<'_> {
         let ready = match self.way {
             Way::Send => self.frames.is_closed() || self.frames.has_free(at_once),
             Way::Recv => {
-                !matches!(self.frames.has_message(at_once), Err(PopError::Empty | PopError::Busy { .. }))
+                let not_yet = |said| matches!(said, Err(PopError::Empty | PopError::Busy { .. }));
+                let mut wait = not_yet(self.frames.has_message(at_once));
+                if wait && at_once && deaths_since(self.frames.member(), self.frames.seat(), self.looked) {
+                    self.frames.unearth();
+                    wait = not_yet(self.frames.has_message(true));
+                }
+                !wait
             }
         };
         if self.frames.take_news() {

@@ -11,7 +11,7 @@
 //! |---------------------------------------|------------------------------------------|---------------------------------------------|
 //! | a sender before it has published      | nothing, or its name in a place          | whoever is blocked there buries it: not sent |
 //! | a sender after that, before it rings  | a message, and readers asleep            | they look after a slice, 50 ms at most      |
-//! | a reader before its receive returns   | its name in a place: an orphan           | whoever is blocked there, its successor, or who says "drained": it is received by one of them |
+//! | a reader before its receive returns   | its name in a place: an orphan           | whoever is blocked there, its successor, whoever waits for a message, or who says "drained": it is received by one of them |
 //! | a reader after giving the place back  | senders asleep                           | they look after a slice                     |
 //! | who closes, before it rings           | a closed channel, and sleepers           | they look after a slice                     |
 //! | a sleeper                             | an announcement at a bell                | the next ring                               |
@@ -50,6 +50,8 @@ pub(super) struct Shared<T: Shareable> {
     name: Option<Box<str>>,
     /// What the departures add up to of which each way was told.
     told: [u64; 2],
+    /// The deaths after which orphans were looked for last.
+    looked: u64,
 }
 
 impl<T: Shareable> Shared<T> {
@@ -67,7 +69,7 @@ impl<T: Shareable> Shared<T> {
 
     fn on(ring: Ring<T>, name: Option<Box<str>>) -> Self {
         let bells = InSegment::new(ring.member().memory());
-        let mut shared = Shared { ring, bells, name, told: [0; 2] };
+        let mut shared = Shared { ring, bells, name, told: [0; 2], looked: 0 };
         shared.hear();
         shared
     }
@@ -122,8 +124,13 @@ impl<T: Shareable> Carry<T> for Shared<T> {
                 !matches!(room, Err(PushError::Full(()) | PushError::Busy { .. }))
             }
             Way::Recv => {
-                let value = self.ring.has_value(at_once);
-                !matches!(value, Err(PopError::Empty | PopError::Busy { .. }))
+                let not_yet = |value| matches!(value, Err(PopError::Empty | PopError::Busy { .. }));
+                let mut wait = not_yet(self.ring.has_value(at_once));
+                if wait && at_once && deaths_since(self.ring.member(), self.ring.seat(), &mut self.looked) {
+                    self.ring.unearth();
+                    wait = not_yet(self.ring.has_value(true));
+                }
+                !wait
             }
         };
         self.hear();
@@ -186,6 +193,19 @@ impl<T: Shareable> Far<T> for Shared<T> {
         twin.name.clone_from(&self.name);
         Ok(Box::new(twin))
     }
+}
+
+/// Whether somebody has died or left since this was asked last with `looked`. Then there may be a message that the dead
+/// one was receiving, in a place that no sender comes round to.
+pub(super) fn deaths_since(member: &Member, me: usize, looked: &mut u64) -> bool {
+    let Some(segment) = member.segment() else { return false };
+    let taken = (0..segment.spec().seats).map(|seat| (seat, segment.seat_epoch(seat)));
+    let dead =
+        taken.filter(|(seat, epoch)| *seat != me && *epoch != 0 && !segment.owner_alive(*seat, *epoch));
+    // FNV-1a (Fowler, Noll, Vo): which seats are dead under which epochs, in a word.
+    let deaths = dead.flat_map(|(seat, epoch)| [seat as u64, u64::from(epoch)]);
+    let deaths = deaths.fold(0xcbf2_9ce4_8422_2325, |h, n| (h ^ n).wrapping_mul(0x0100_0000_01b3));
+    std::mem::replace(looked, deaths) != deaths
 }
 
 /// Whether somebody else has sat in the segment of `member`, who sits in seat `me`, and all of them are gone now. With

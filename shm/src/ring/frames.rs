@@ -361,6 +361,9 @@ impl Frames {
         if !self.others.at_once && !self.others.watch.is_due() {
             return;
         }
+        // What the dead were receiving is in their senders' names, and nobody may have a frame to come round to it.
+        self.unearth();
+        self.send_orphans();
         let (holders, me) = (self.inner.holders(), self.others.me);
         for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
             let epoch = segment.seat_epoch(seat);
@@ -447,6 +450,14 @@ impl Frames {
             self.others.at_once = false;
         }
         self.inner.has_free()
+    }
+
+    /// Takes over what the dead were receiving; a receive returns it.
+    #[cold]
+    pub(crate) fn unearth(&mut self) {
+        let before = std::mem::replace(&mut self.others.at_once, true);
+        self.inner.recover_readers(&mut self.others);
+        self.others.at_once = before;
     }
 
     /// Orphans that this handle has and nobody else can find.

@@ -403,6 +403,12 @@ impl<T: Shareable> Ring<T> {
         }
     }
 
+    /// Takes over what the dead were reading; a pop returns it.
+    #[cold]
+    pub(crate) fn unearth(&mut self) {
+        self.asking(true, |ring| ring.ring.recover_readers(&mut ring.others));
+    }
+
     fn asking<V>(&mut self, at_once: bool, then: impl FnOnce(&mut Self) -> V) -> V {
         self.others.at_once = at_once;
         let value = then(self);
