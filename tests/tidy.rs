@@ -45,6 +45,7 @@ const UNSAFE: &[&str] = &[
     "loom-tests/src/guarded.rs",
     "shm/src/alloc.rs",
     "shm/src/arena.rs",
+    "shm/src/channel/bells.rs",
     "shm/src/fd_pass.rs",
     "shm/src/group.rs",
     "shm/src/hall.rs",

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -16,7 +17,7 @@ use sapwood_shm::Segment;
 use sapwood_shm::channel::{Channel, FrameChannel, RecvError, State};
 
 use crate::common::{PATIENCE, until};
-use crate::sweep::Death;
+use crate::sweep::{Death, Stall};
 
 type Value = [u64; 7];
 
@@ -209,6 +210,58 @@ impl Death for Close {
         let (mut world, said) = wake(world);
         assert_eq!((said, world.channel.state()), (DRAINED, State::Drained));
         if closed { "closed" } else { "not closed" }
+    }
+}
+
+/// The survivor's handle, and what it was told.
+pub(crate) struct StallWorld {
+    segment: Arc<Segment>,
+    channel: Channel<Value>,
+    said: Result<Value, RecvError>,
+}
+
+pub(crate) struct StallSend;
+
+impl Stall for StallSend {
+    const NAME: &'static str = "stand still in a send, while a reader waits until its deadline";
+    type World = StallWorld;
+    type Actor = Channel<Value>;
+    type Done = bool;
+    fn world() -> StallWorld {
+        let channel = Channel::create(1, 2).expect("there is memory");
+        let segment = channel.segment().expect("it is in one").clone();
+        StallWorld { segment, channel, said: Err(RecvError::Empty) }
+    }
+    fn arrive(world: &StallWorld) -> Channel<Value> {
+        attach(&world.segment)
+    }
+    fn act(channel: &mut Channel<Value>) -> bool {
+        channel.send(value(8)).is_ok()
+    }
+    fn meanwhile(world: &mut StallWorld, completed: bool) {
+        let limit = if completed { PATIENCE } else { Duration::from_millis(1) };
+        world.said = world.channel.recv_timeout(limit);
+        assert!(!completed || world.said.is_ok(), "{:?}", world.said);
+    }
+    fn report(_: Channel<Value>, done: bool) -> u8 {
+        u8::from(done)
+    }
+    fn conclude(mut world: StallWorld, report: u8) -> &'static str {
+        assert_eq!(report, 1, "it is sent in the end");
+        let label = match world.said {
+            Ok(v) => {
+                assert_eq!(v, value(8));
+                return "received";
+            }
+            Err(RecvError::TimedOut { .. }) => "nothing there yet",
+            Err(RecvError::Busy { holder: Some(holder), .. }) => {
+                assert_eq!((holder.seat, holder.pid), (1, world.segment.seat_pid(1)), "who is in the way");
+                "held by the one that stands still"
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(world.channel.recv(), Ok(value(8)));
+        label
     }
 }
 

@@ -101,6 +101,7 @@ const SCENARIOS: &[Scenario] = &[
     (channel::Send::NAME, die::<channel::Send>),
     (channel::Recv::NAME, die::<channel::Recv>),
     (channel::Close::NAME, die::<channel::Close>),
+    (channel::StallSend::NAME, stall::<channel::StallSend>),
     (channel::SendFrame::NAME, die::<channel::SendFrame>),
     (channel::RecvFrame::NAME, die::<channel::RecvFrame>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
