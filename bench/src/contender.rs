@@ -256,7 +256,7 @@ pub(crate) fn serve_own(
     directory: &Path,
 ) -> Result<(), Box<dyn Error>> {
     match kind {
-        "rings" | "rings-floor" => serve(
+        "rings" | "rings-local" | "rings-floor" => serve(
             directory,
             rank,
             || ring::Threads::new(kind),

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_shm::ring::{frames::Frames, mpmc, spsc, stream};
+use sapwood_shm::ring::{frames::Frames, local, mpmc, spsc, stream};
 use sapwood_shm::{Rank, Rendezvous, Seat, Segment};
 
 use crate::flow::messages::{self, Loans, Messages};
@@ -30,6 +30,7 @@ const FRAMES: (usize, usize) = (4, 1 << 20);
 /// A process whose ranks are threads.
 pub(crate) enum Threads {
     Ours,
+    Local,
     Floor(Box<[Plain<Arc<Heap>>; 2]>),
 }
 
@@ -37,6 +38,7 @@ impl Threads {
     pub(crate) fn new(kind: &str) -> Result<Threads, Box<dyn Error>> {
         match kind {
             "rings" => Ok(Threads::Ours),
+            "rings-local" => Ok(Threads::Local),
             "rings-floor" => Ok(Threads::Floor(Box::new(Plain::pair()))),
             other => Err(format!("no contender of kind {other}").into()),
         }
@@ -46,6 +48,8 @@ impl Threads {
         match self {
             Threads::Ours if bench == "mpmc" => two_to_two::<Ours>(n),
             Threads::Ours => one_to_one::<Ours>(bench, n),
+            Threads::Local if bench == "mpmc" => two_to_two::<Local>(n),
+            Threads::Local => one_to_one::<Local>(bench, n),
             Threads::Floor(ends) => {
                 let [a, b] = &mut **ends;
                 two(|| a.obey(bench, bytes, n), || b.obey(bench, bytes, n))
@@ -72,6 +76,41 @@ impl SharedRing for Ours {
         let mut rings = mpmc::threads(capacity, 4)?;
         let mut one = || rings.pop().ok_or("four handles");
         Ok(([one()?, one()?], [one()?, one()?]))
+    }
+}
+
+/// Our queue for any values, which threads only can share.
+struct Local;
+
+impl Ring for Local {
+    type Tx = local::Queue<u64>;
+    type Rx = local::Queue<u64>;
+    fn ring(capacity: usize) -> Result<(Self::Tx, Self::Rx), Failure> {
+        let queue = local::Queue::new(capacity)?;
+        Ok((queue.clone(), queue))
+    }
+}
+
+impl SharedRing for Local {
+    type Tx = local::Queue<u64>;
+    type Rx = local::Queue<u64>;
+    fn ring(capacity: usize) -> Result<Ends<Self::Tx, Self::Rx>, Failure> {
+        let queue = local::Queue::new(capacity)?;
+        Ok(([queue.clone(), queue.clone()], [queue.clone(), queue]))
+    }
+}
+
+impl Push for local::Queue<u64> {
+    #[inline(always)]
+    fn try_push(&mut self, word: u64) -> bool {
+        local::Queue::try_push(self, word).is_ok()
+    }
+}
+
+impl Pop for local::Queue<u64> {
+    #[inline(always)]
+    fn try_pop(&mut self) -> Option<u64> {
+        local::Queue::try_pop(self).ok()
     }
 }
 

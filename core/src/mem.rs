@@ -75,6 +75,11 @@ pub trait Mem: Sized + 'static {
     fn fence(o: Ordering);
     /// One turn of a spin loop.
     fn spin();
+    /// That many turns, in which nothing is looked at. Test families may make one of them.
+    #[inline(always)]
+    fn pause(turns: u32) {
+        (0..turns).for_each(|_| Self::spin());
+    }
     /// Gives the processor away.
     fn yield_now();
     /// The processor that this thread runs on.
@@ -213,6 +218,18 @@ pub enum Site {
     BlockRecoverLoad,
     /// `blocks`: a dead holder's block is freed.
     BlockRecover,
+    /// `ring::local`: a value is published, or its place made void.
+    LocalPublish,
+    /// `ring::local`: a consumer looks at a slot.
+    LocalPopLoad,
+    /// `ring::local`: a place is given back.
+    LocalFree,
+    /// `ring::local`: a producer looks at a slot.
+    LocalPushLoad,
+    /// `ring::local`: the ring is closed.
+    LocalClose,
+    /// `ring::local`: somebody finds it closed.
+    LocalCloseLoad,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -332,4 +349,22 @@ pub enum Bug {
     BlockIgnoreSuccessor,
     /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
     BlockRingFirst,
+    /// A value is published before it is written.
+    LocalPublishFirst,
+    /// A place is given back before it is read.
+    LocalFreeFirst,
+    /// A freed place keeps its lap.
+    LocalSameLap,
+    /// A batch claims one place more than it has seen free.
+    LocalOneTooMany,
+    /// Places of a batch for which no value came are published as if there were one.
+    LocalNoVoid,
+    /// A consumer says "drained" of a closed ring whose next place is not full, without comparing the positions.
+    LocalDrainedEarly,
+    /// `ring::bells`: who gives a place of a closed queue back rings for senders only.
+    BellsForgetTheSeal,
+    /// `ring::bells`: a close rings for readers only.
+    BellsCloseForReaders,
+    /// `ring::bells`: a close rings for senders only.
+    BellsCloseForSenders,
 }

@@ -207,6 +207,9 @@ impl Mem for Loom {
     fn spin() {
         loom::thread::yield_now();
     }
+    fn pause(_turns: u32) {
+        Self::spin();
+    }
     fn yield_now() {
         if YIELDS.get() {
             loom::thread::yield_now();

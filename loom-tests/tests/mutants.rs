@@ -43,6 +43,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
+            BellsForgetTheSeal | BellsCloseForReaders | BellsCloseForSenders => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

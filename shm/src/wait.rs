@@ -47,6 +47,11 @@ impl Patience {
         Patience { policy, waiter: None }
     }
 
+    /// As which it waits.
+    pub(crate) fn policy(&self) -> WaitPolicy {
+        self.policy
+    }
+
     /// How often each stage was used.
     pub(crate) fn stats(&self) -> WaitStats {
         self.waiter.as_ref().map(Waiter::stats).unwrap_or_default()
@@ -73,13 +78,18 @@ impl Patience {
         }
         let waiter = self.waiter.get_or_insert_with(|| waiter(self.policy));
         // Whoever will ring may be any of many: the budget of spinning shrinks by itself where they share our CPU.
-        waiter.wait(bell, ready, || true, |stage| match stage {
-            Stage::Patient => Ok(u64::MAX),
-            Stage::Asleep => match timer.left() {
-                0 => Err(Stop::TimedOut { waited: timer.waited() }),
-                left => look().map(|()| left).map_err(Stop::Told),
+        waiter.wait(
+            bell,
+            ready,
+            || true,
+            |stage| match stage {
+                Stage::Patient => Ok(u64::MAX),
+                Stage::Asleep => match timer.left() {
+                    0 => Err(Stop::TimedOut { waited: timer.waited() }),
+                    left => look().map(|()| left).map_err(Stop::Told),
+                },
             },
-        })
+        )
     }
 }
 

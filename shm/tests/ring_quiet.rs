@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
+use sapwood_shm::channel::{Channel, FrameChannel, RecvError, SendError};
 use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Segment, link};
 
@@ -151,6 +152,51 @@ fn a_ring_of_many_is_quiet() {
                 assert_eq!(if i < 4 { a.try_pop() } else { b.try_pop() }, Ok(i));
             }
             assert_eq!(a.try_pop(), Err(PopError::Empty));
+        }
+    });
+}
+
+/// Sends and receives in every way, with room for all.
+fn talk(a: &mut Channel<u64>, b: &mut Channel<u64>, some: &mut Vec<u64>, slice: &mut [u64; 4]) {
+    for i in 0..8 {
+        assert_eq!(if i % 2 == 0 { a.send(i) } else { b.send(i) }, Ok(()));
+    }
+    assert!(matches!(a.try_send(8), Err(SendError::Full { .. })));
+    for i in 0..8 {
+        assert_eq!(if i < 4 { a.recv() } else { b.recv() }, Ok(i));
+    }
+    assert_eq!(a.try_recv(), Err(RecvError::Empty));
+    assert_eq!((a.send_all(0..8), b.recv_batch(some, 4), b.recv_slice(slice)), (Ok(8), Ok(4), Ok(4)));
+    some.clear();
+}
+
+#[test]
+fn a_channel_is_quiet() {
+    let talk_between = |mut a: Channel<u64>| {
+        let mut b = a.try_clone().expect("a seat is free");
+        let (mut some, mut slice) = (Vec::with_capacity(8), [0; 4]);
+        move || talk(&mut a, &mut b, &mut some, &mut slice)
+    };
+    is_quiet("between threads", || talk_between(Channel::new(8).expect("memory")));
+    is_quiet("between processes", || talk_between(Channel::create(8, 2).expect("memory")));
+}
+
+#[test]
+fn a_channel_of_frames_is_quiet() {
+    is_quiet("between processes", || {
+        let mut a = FrameChannel::new(4, 256).expect("memory");
+        let mut b = a.try_clone().expect("a seat is free");
+        move || {
+            for i in 0..4_u8 {
+                let mut frame = a.loan().expect("one is free");
+                frame[..100].fill(i);
+                assert!(frame.send(100).is_ok());
+            }
+            for i in 0..4_u8 {
+                assert_eq!(b.recv().expect("it is there")[..], [i; 100]);
+            }
+            b.send_value(&(1_u8, 2_u64)).expect("one is free");
+            assert_eq!(a.recv_value::<(u8, u64)>().expect("it is there"), (1, 2));
         }
     });
 }

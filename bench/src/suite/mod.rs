@@ -223,8 +223,14 @@ impl Part {
                 break;
             }
         }
-        let iterations = ((effort.turn / nanos) as u64).clamp(3, 50_000_000);
-        self.operate(c, iterations)?;
+        // What disturbed these must not make every turn a short one, of which the threads' start is the better part.
+        for _ in 0..4 {
+            let iterations = ((effort.turn / nanos) as u64).clamp(3, 50_000_000);
+            nanos = self.operate(c, iterations)?;
+            if nanos * iterations as f64 > effort.turn / 2.0 {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -32,7 +32,11 @@ const MPMC: What = What {
 
 pub(super) fn run(effort: &Effort, peers: bool, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
     let own = |name, kind| Contender::own_ranks(name, kind, 2, Ranks::Threads);
-    let mut all = vec![own("sapwood", "rings")?.knowing(RINGS), own("floor", "rings-floor")?.knowing(FLOOR)];
+    let mut all = vec![
+        own("sapwood", "rings")?.knowing(RINGS),
+        own("sapwood-local", "rings-local")?.knowing(RINGS),
+        own("floor", "rings-floor")?.knowing(FLOOR),
+    ];
     if peers {
         let orders = [PINGPONG, SPSC, MPMC].map(|what| what.order);
         join_crates(Ranks::Threads, 2, &orders, "", PINGPONG.name, &mut all, rows);

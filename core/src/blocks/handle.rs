@@ -258,6 +258,35 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         }
     }
 
+    /// Whether a receive would find a message now; somebody else may be faster. What belongs to the dead is buried on
+    /// the way, as by a receive.
+    ///
+    /// # Errors
+    /// What a receive would say, but for what it would find wrong with the message.
+    pub fn has_message(&mut self, peers: &mut impl Peers) -> Result<(), ReceiveError> {
+        let (arena, shift) = (&self.arena, self.ring.region().shift());
+        let mut orphans = Orphans { arena, peers, shift, fresh: &mut self.fresh };
+        self.ring.has_message(&mut orphans).map_err(|e| match e {
+            PopError::Empty => ReceiveError::Empty,
+            PopError::Drained => ReceiveError::Drained,
+            PopError::Busy { owner } => ReceiveError::Busy { owner },
+        })
+    }
+
+    /// Takes over what the dead were receiving: see [`mpmc::Handle::recover_readers`].
+    pub fn recover_readers(&mut self, peers: &mut impl Peers) {
+        let (arena, shift) = (&self.arena, self.ring.region().shift());
+        let mut orphans = Orphans { arena, peers, shift, fresh: &mut self.fresh };
+        self.ring.recover_readers(&mut orphans);
+    }
+
+    /// Whether a block is free now, by a look at every block; somebody else may be faster.
+    pub fn has_free(&self) -> bool {
+        let region = &self.arena.region;
+        let free = |i| Word(region.header(i).word.load(Ordering::Relaxed)).holders() == 0;
+        (0..region.shape().blocks()).any(free)
+    }
+
     /// The seats that hold blocks or have sent blocks which nobody has received yet, a bit each, by a look at every
     /// block.
     pub fn holders(&self) -> u64 {

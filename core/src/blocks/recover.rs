@@ -2,7 +2,7 @@
 
 use super::handle::Orphans;
 use super::word::POSITION_BITS;
-use super::{Blocks, Flight, Header, OwnSeat, Peers, Raw, Region, Word};
+use super::{Blocks, Flight, OwnSeat, Peers, Raw, Region, Word};
 use crate::mem::{Atom, Bug, Mem, Ordering, Site};
 use crate::owner::Owner;
 use crate::ring::mpmc::{self, LAP_BITS, State};
@@ -12,6 +12,8 @@ use crate::ring::mpmc::{self, LAP_BITS, State};
 pub struct Recovered {
     /// Blocks that the dead one held, which are free now.
     pub freed: u32,
+    /// How many of those it had received: their messages are lost with it. The others it had not sent.
+    pub received: u32,
     /// Blocks that the dead one has sent, or was receiving, which are still on their way to somebody.
     pub in_flight: u32,
 }
@@ -71,19 +73,25 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         if !M::broken(Bug::BlockIgnoreSuccessor) && peers.succeeded(dead) {
             return false;
         }
-        if self.is_in_flight(header, w) && !M::broken(Bug::BlockFreeInFlight) {
+        let flight = Flight(header.flight.load(Ordering::Relaxed));
+        if self.is_in_flight(flight, w) && !M::broken(Bug::BlockFreeInFlight) {
             recovered.in_flight += 1;
             return true;
         }
+        // Who receives a block raises its generation over the flight's; who sends it does not, and who is lent it has
+        // reset the flight.
+        let was_received = flight.is_of(w) && flight.generation() != w.generation();
         // Pairs with BlockLoanLoad. Losing the race is fine: the block has changed hands, or is free.
         let o = M::at(Site::BlockRecover, Ordering::Release);
-        recovered.freed += u32::from(header.word.cas(w.0, w.without(bit).0, o).is_ok());
+        if header.word.cas(w.0, w.without(bit).0, o).is_ok() {
+            recovered.freed += 1;
+            recovered.received += u32::from(was_received);
+        }
         true
     }
 
-    /// Whether a block, whose word is `w`, travels in a message that somebody will receive.
-    fn is_in_flight(&self, header: &Header<M>, w: Word) -> bool {
-        let flight = Flight(header.flight.load(Ordering::Relaxed));
+    /// Whether a block, whose words are these, travels in a message that somebody will receive.
+    fn is_in_flight(&self, flight: Flight, w: Word) -> bool {
         let ring = self.ring.region();
         let (slot, lap) = (ring.slot(flight.position()).word(), flight.position() >> ring.shift());
         let known = LAP_BITS.min(POSITION_BITS - ring.shift());

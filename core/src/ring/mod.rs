@@ -6,13 +6,16 @@
 //! | [`stream`] | one to one     | bytes, in order            | nothing: the successor of an end goes on           |
 //! | [`mpmc`]   | many to many   | values, in order           | a name in a slot, which whoever is blocked buries  |
 //! | [`latest`] | one to many    | the newest value           | the value before                                   |
+//! | [`local`]  | many to many   | values of any type         | nothing: threads of one process die with it        |
 //!
 //! The memory of a ring is a *region*, which lends its words and cells by reference and masks every index, so that a
 //! number which another process wrote never leads outside. What a participant knows by itself (its positions, what it
 //! has seen of the other side) stays in its handle, in private memory. Handles never block: waiting is the business of
-//! whoever holds them.
+//! whoever holds them, and [`bells`] are where they sleep.
 
+pub mod bells;
 pub mod latest;
+pub mod local;
 pub mod mpmc;
 pub mod spsc;
 pub mod stream;

@@ -423,25 +423,51 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
             return Err(PushError::Closed(()));
         }
         for _ in 0..self.patience() {
-            let t = self.tail;
-            let lap = self.lap(t);
-            let w = Word(self.region.slot(t).word.load(M::at(Site::MpmcPushLoad, Ordering::Acquire)));
-            let d = w.ahead_of(lap);
-            if d == 0 && w.state() == State::Free {
-                if self.claim_to_write(t, w) {
-                    self.write(t, make);
-                    return Ok(t);
-                }
-            } else if w.is_seal() && !M::broken(Bug::MpmcPassSeal) {
-                return Err(PushError::Closed(()));
-            } else if d >= 0 {
-                let hint = self.region.hints().tail.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
-                self.tail = later(self.past_producers(t, w, d.cast_unsigned()), hint);
-            } else {
-                self.producer_is_behind(t, w, d, peers)?;
+            if let Some((t, w)) = self.look_for_room(peers)?
+                && self.claim_to_write(t, w)
+            {
+                self.write(t, make);
+                return Ok(t);
             }
         }
         Err(PushError::Busy { owner: Owner::NOBODY, value: () })
+    }
+
+    /// Whether a push would find room now; somebody else may be faster. What belongs to the dead is buried on the way,
+    /// as by a push.
+    ///
+    /// # Errors
+    /// What a push would say.
+    pub fn has_room(&mut self, peers: &mut impl Peers<T>) -> Result<(), PushError<()>> {
+        if self.is_closed() {
+            return Err(PushError::Closed(()));
+        }
+        for _ in 0..self.patience() {
+            if self.look_for_room(peers)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(PushError::Busy { owner: Owner::NOBODY, value: () })
+    }
+
+    /// One look at the slot where we think producers are: free, with its word; `None`: they are further on.
+    #[inline(always)]
+    fn look_for_room(&mut self, peers: &mut impl Peers<T>) -> Result<Option<(u64, Word)>, PushError<()>> {
+        let t = self.tail;
+        let lap = self.lap(t);
+        let w = Word(self.region.slot(t).word.load(M::at(Site::MpmcPushLoad, Ordering::Acquire)));
+        let d = w.ahead_of(lap);
+        if d == 0 && w.state() == State::Free {
+            return Ok(Some((t, w)));
+        } else if w.is_seal() && !M::broken(Bug::MpmcPassSeal) {
+            return Err(PushError::Closed(()));
+        } else if d >= 0 {
+            let hint = self.region.hints().tail.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
+            self.tail = later(self.past_producers(t, w, d.cast_unsigned()), hint);
+        } else {
+            self.producer_is_behind(t, w, d, peers)?;
+        }
+        Ok(None)
     }
 
     #[inline(always)]
@@ -525,26 +551,47 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
         peers: &mut impl Peers<T>,
     ) -> Result<V, PopError> {
         for _ in 0..self.patience() {
-            let h = self.head;
-            let lap = self.lap(h);
-            let w = Word(self.region.slot(h).word.load(M::at(Site::MpmcPopLoad, Ordering::Acquire)));
-            let d = w.ahead_of(lap);
-            match w.state() {
-                State::Full if d == 0 => {
-                    if self.claim_to_read(h, w) {
-                        return Ok(self.read(h, take));
-                    }
-                }
-                State::Writing if d == 0 => self.writer_is_at_it(h, w, peers)?,
-                s if d > 0 || d == 0 && s == State::Reading => {
-                    let hint = self.region.hints().head.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
-                    self.head = later(self.past_consumers(h, w, d.cast_unsigned()), hint);
-                }
-                // Free(lap), or still Reading(lap - 1): no producer has been here.
-                _ => self.nothing_there(h, w, d, peers)?,
+            if let Some((h, w)) = self.look_for_message(peers)?
+                && self.claim_to_read(h, w)
+            {
+                return Ok(self.read(h, take));
             }
         }
         Err(PopError::Busy { owner: Owner::NOBODY })
+    }
+
+    /// Whether a pop would find a message now; somebody else may be faster. What belongs to the dead is buried on the
+    /// way, and a closed ring sealed, as by a pop.
+    ///
+    /// # Errors
+    /// What a pop would say.
+    pub fn has_message(&mut self, peers: &mut impl Peers<T>) -> Result<(), PopError> {
+        for _ in 0..self.patience() {
+            if self.look_for_message(peers)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(PopError::Busy { owner: Owner::NOBODY })
+    }
+
+    /// One look at the slot where we think consumers are: full, with its word; `None`: they are further on.
+    #[inline(always)]
+    fn look_for_message(&mut self, peers: &mut impl Peers<T>) -> Result<Option<(u64, Word)>, PopError> {
+        let h = self.head;
+        let lap = self.lap(h);
+        let w = Word(self.region.slot(h).word.load(M::at(Site::MpmcPopLoad, Ordering::Acquire)));
+        let d = w.ahead_of(lap);
+        match w.state() {
+            State::Full if d == 0 => return Ok(Some((h, w))),
+            State::Writing if d == 0 => self.writer_is_at_it(h, w, peers)?,
+            s if d > 0 || d == 0 && s == State::Reading => {
+                let hint = self.region.hints().head.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
+                self.head = later(self.past_consumers(h, w, d.cast_unsigned()), hint);
+            }
+            // Free(lap), or still Reading(lap - 1): no producer has been here.
+            _ => self.nothing_there(h, w, d, peers)?,
+        }
+        Ok(None)
     }
 
     #[inline(always)]
@@ -573,7 +620,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     fn writer_is_at_it(&mut self, h: u64, w: Word, peers: &mut impl Peers<T>) -> Result<(), PopError> {
         if w.is_seal() {
             if !M::broken(Bug::MpmcForgetReaders) {
-                self.bury_readers(peers);
+                self.recover_readers(peers);
             }
             return Err(PopError::Drained);
         }
@@ -620,9 +667,10 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
         Err(PopError::Busy { owner: w.owner() })
     }
 
-    /// Before the last word is spoken: orphans that no producer will come round to.
+    /// Takes over what the dead were reading, by a look at every slot: orphans that no producer may come round to.
+    /// Done by itself before the last word is spoken; whoever waits for a message does it after a death.
     #[cold]
-    fn bury_readers(&self, peers: &mut impl Peers<T>) {
+    pub fn recover_readers(&self, peers: &mut impl Peers<T>) {
         for i in 0..1u64 << self.shift {
             let w = Word(self.region.slot(i).word.load(M::at(Site::MpmcPopLoad, Ordering::Acquire)));
             if w.state() == State::Reading && w.owner() != self.me && !self.is_alive(w.owner(), peers) {

@@ -1,6 +1,7 @@
 //! The models, by protocol. Each is a function of the bound on preemptions that returns the executions explored.
 
 pub mod barrier;
+pub mod bells;
 pub mod blocks;
 pub mod board;
 pub mod claim;

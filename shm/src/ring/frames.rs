@@ -21,6 +21,7 @@ use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::Handle;
 
 use super::member::{self, Member, Recover, Watch};
+use super::mpmc::Ground;
 use super::region::{Arena, Slots};
 use super::{Figures, Peer, PopError, PushError};
 use crate::error::Error;
@@ -69,12 +70,25 @@ pub enum ReceiveError {
 /// [`Error::Capacity`], unless the number of frames is a power of two that a ring can have; [`Error::Frames`];
 /// [`Error::Participants`].
 pub fn spec(frames: usize, bytes: usize, participants: usize) -> Result<Spec, Error> {
+    spec_on(BARE, frames, bytes, participants)
+}
+
+/// Frames by themselves.
+const BARE: Ground = Ground { kind: kind::FRAMES, front: 0 };
+
+pub(crate) fn spec_on(
+    ground: Ground,
+    frames: usize,
+    bytes: usize,
+    participants: usize,
+) -> Result<Spec, Error> {
     if !(1..=PARTICIPANTS).contains(&participants) {
         return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
     }
     let (shape, ring) = shape(frames, bytes)?;
     let figures = Figures { size: shape.bytes() as u64, align: 64, ..Figures::of::<u8>(frames) };
-    Ok(member::spec(kind::FRAMES, figures, participants, ring as u64 + Arena::bytes(shape)))
+    let body = (ground.front + ring) as u64 + Arena::bytes(shape);
+    Ok(member::spec(ground.kind, figures, participants, body))
 }
 
 /// The shape of the arena, and where it begins behind the ring.
@@ -107,17 +121,17 @@ pub fn threads(frames: usize, bytes: usize, participants: usize) -> Result<Vec<F
     let body = spec(frames, bytes, participants)?.body;
     let memory = Memory::block("frames", body)?;
     let handle = |seat| {
-        let inner = inner(&memory, frames, bytes, Owner::new(seat, 1))?;
+        let inner = inner(BARE, &memory, frames, bytes, Owner::new(seat, 1))?;
         Ok(Frames { inner, others: Others::new(0), member: Member::thread(), _memory: memory.clone() })
     };
     (0..participants as u32).map(handle).collect()
 }
 
 /// The handle of a name that nobody else has, and whose seat, if it had holders before, is recovered with it first.
-fn inner(memory: &Memory, frames: usize, bytes: usize, me: Owner) -> Result<Inner, Error> {
-    let (shape, front) = shape(frames, bytes)?;
-    let slots = Slots::new(memory.part(0, front), frames)?;
-    let arena = Arena::new(memory.part(front, Arena::bytes(shape) as usize), shape);
+fn inner(ground: Ground, memory: &Memory, frames: usize, bytes: usize, me: Owner) -> Result<Inner, Error> {
+    let (shape, ring) = shape(frames, bytes)?;
+    let slots = Slots::new(memory.part(ground.front, ring), frames)?;
+    let arena = Arena::new(memory.part(ground.front + ring, Arena::bytes(shape) as usize), shape);
     // SAFETY: see the top.
     let attached = unsafe { Blocks::attach(arena, Handle::attach(slots, me)) };
     attached.map_err(|e| Error::NoSuchSeat { seat: e.seat as usize, seats: PARTICIPANTS })
@@ -131,19 +145,40 @@ struct Others {
     at_once: bool,
     me: usize,
     orphans: Vec<blocks::Message>,
+    /// Whether somebody was found dead since this was last asked.
+    news: bool,
+    stats: Stats,
+}
+
+/// What the dead had, as far as this handle had to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Frames whose reader died before its receive returned, and which were delivered again.
+    pub redelivered: u64,
+    /// Frames that were received by one that died before it gave them back.
+    pub lost_with_reader: u64,
 }
 
 impl Others {
     fn new(seats: usize) -> Self {
         let orphans = Vec::with_capacity(seats);
-        Others { segment: None, watch: Watch::default(), at_once: false, me: usize::MAX, orphans }
+        let (watch, stats) = (Watch::default(), Stats::default());
+        Others { segment: None, watch, at_once: false, me: usize::MAX, orphans, news: false, stats }
     }
 
     fn is_dead(&mut self, owner: Owner) -> bool {
         let Some(segment) = &self.segment else { return false };
         let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        segment.owner_known_dead(seat, epoch)
-            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
+        let dead = segment.owner_known_dead(seat, epoch)
+            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch);
+        self.news |= dead;
+        dead
+    }
+
+    fn recovered(&mut self, what: Result<blocks::Recovered, blocks::OwnSeat>) {
+        self.news = true;
+        // It fails only for a handle's own seat, after it has held a block: never here.
+        self.stats.lost_with_reader += what.map_or(0, |what| u64::from(what.received));
     }
 }
 
@@ -201,8 +236,7 @@ impl Frames {
     /// # Errors
     /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), and [`Error::Frames`].
     pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        let spec = spec(frames, bytes, participants)?;
-        Self::enter(frames, bytes, participants, |recover| Member::open(name, &spec, None, recover))
+        Self::open_on(BARE, name, frames, bytes, participants)
     }
 
     /// A participant of new frames without a name, in a [`segment`](Self::segment) to be handed on.
@@ -210,7 +244,7 @@ impl Frames {
     /// # Errors
     /// As for [`spec`], and [`Error::NoSpace`].
     pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Self::attach(&member::create(&spec(frames, bytes, participants)?)?, frames, bytes)
+        Self::create_on(BARE, frames, bytes, participants)
     }
 
     /// A participant of the frames in a segment that was inherited or received.
@@ -218,12 +252,43 @@ impl Frames {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
+        Self::attach_on(BARE, segment, frames, bytes)
+    }
+
+    pub(crate) fn open_on(
+        ground: Ground,
+        name: &str,
+        frames: usize,
+        bytes: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let spec = spec_on(ground, frames, bytes, participants)?;
+        Self::enter(ground, frames, bytes, participants, |recover| Member::open(name, &spec, None, recover))
+    }
+
+    pub(crate) fn create_on(
+        ground: Ground,
+        frames: usize,
+        bytes: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let spec = spec_on(ground, frames, bytes, participants)?;
+        Self::attach_on(ground, &member::create(&spec)?, frames, bytes)
+    }
+
+    pub(crate) fn attach_on(
+        ground: Ground,
+        segment: &Arc<Segment>,
+        frames: usize,
+        bytes: usize,
+    ) -> Result<Self, Error> {
         let seats = segment.spec().seats;
-        let spec = spec(frames, bytes, seats)?;
-        Self::enter(frames, bytes, seats, |recover| Member::sit(segment, &spec, None, recover))
+        let spec = spec_on(ground, frames, bytes, seats)?;
+        Self::enter(ground, frames, bytes, seats, |recover| Member::sit(segment, &spec, None, recover))
     }
 
     fn enter(
+        ground: Ground,
         frames: usize,
         bytes: usize,
         seats: usize,
@@ -235,19 +300,19 @@ impl Frames {
             others.me = seat;
             // SAFETY: the segment stays mapped: to the end of this call, and then as long as the member has it.
             let memory = unsafe { Memory::lent(segment) };
-            let new = || inner(&memory, frames, bytes, name);
+            let new = || inner(ground, &memory, frames, bytes, name);
             let handle: &mut Inner = match &mut handle {
                 Some(handle) => handle,
                 none => none.insert(new()?),
             };
-            // Fails only for a handle that has held a block before, and this one is new.
-            let _ = handle.recover(Owner::new(seat as u32, dead), &mut others);
+            let recovered = handle.recover(Owner::new(seat as u32, dead), &mut others);
+            others.recovered(recovered);
             Ok(())
         })?;
         others.segment = member.segment().cloned();
         others.me = member.owner().seat() as usize;
         let memory = member.memory();
-        let inner = handle.map_or_else(|| inner(&memory, frames, bytes, member.owner()), Ok)?;
+        let inner = handle.map_or_else(|| inner(ground, &memory, frames, bytes, member.owner()), Ok)?;
         let mut frames = Frames { inner, others, member, _memory: memory };
         // A participant that only sends would keep from the others what its predecessor was receiving.
         frames.send_orphans();
@@ -260,6 +325,13 @@ impl Frames {
     /// [`LoanError`].
     #[inline]
     pub fn loan(&mut self) -> Result<Loan<'_>, LoanError> {
+        let block = self.lend()?;
+        Ok(self.lent(block))
+    }
+
+    /// A block for [`lent`](Self::lent).
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Result<Block, LoanError> {
         if !self.member.is_mine() {
             return Err(LoanError::Forked);
         }
@@ -273,25 +345,31 @@ impl Frames {
                 self.inner.loan()
             }
         };
-        match lent {
-            Ok(block) => Ok(Loan { block: Some(block), frames: self }),
-            Err(e) => Err(LoanError::Exhausted { frames: e.blocks, bytes: e.bytes }),
-        }
+        lent.map_err(|e| LoanError::Exhausted { frames: e.blocks, bytes: e.bytes })
+    }
+
+    /// A block that was lent by this handle.
+    #[inline]
+    pub(crate) fn lent(&mut self, block: Block) -> Loan<'_> {
+        Loan { block: Some(block), frames: self }
     }
 
     /// No frame is free: what the dead hold is.
     #[cold]
     fn free_the_dead(&mut self) {
         let Some(segment) = self.others.segment.clone() else { return };
-        if !self.others.watch.is_due() {
+        if !self.others.at_once && !self.others.watch.is_due() {
             return;
         }
+        // What the dead were receiving is in their senders' names, and nobody may have a frame to come round to it.
+        self.unearth();
+        self.send_orphans();
         let (holders, me) = (self.inner.holders(), self.others.me);
         for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
             let epoch = segment.seat_epoch(seat);
             if epoch != 0 && !segment.owner_alive(seat, epoch) {
-                // Not our seat, so it can't fail.
-                let _ = self.inner.recover(Owner::new(seat as u32, epoch), &mut self.others);
+                let recovered = self.inner.recover(Owner::new(seat as u32, epoch), &mut self.others);
+                self.others.recovered(recovered);
                 self.send_orphans();
             }
         }
@@ -299,7 +377,7 @@ impl Frames {
 
     /// What the dead were receiving goes on its way again, as far as there is room.
     #[cold]
-    fn send_orphans(&mut self) {
+    pub(crate) fn send_orphans(&mut self) {
         while let Some(orphan) = self.others.orphans.pop() {
             let (len, sender) = (orphan.len, orphan.sender);
             if let Err(e) = self.inner.send(orphan.block, len, &mut Immortal) {
@@ -307,6 +385,7 @@ impl Frames {
                 self.others.orphans.push(blocks::Message { block, len, sender });
                 break;
             }
+            self.others.stats.redelivered += 1;
         }
     }
 
@@ -316,19 +395,114 @@ impl Frames {
     /// [`ReceiveError`].
     #[inline]
     pub fn receive(&mut self) -> Result<Message<'_>, ReceiveError> {
+        let message = self.take()?;
+        Ok(self.received(message))
+    }
+
+    /// A message for [`received`](Self::received).
+    #[inline]
+    pub(crate) fn take(&mut self) -> Result<blocks::Message, ReceiveError> {
         if !self.member.is_mine() {
             return Err(PopError::Forked.into());
         }
-        let message = match self.others.orphans.pop() {
-            Some(orphan) => orphan,
-            None => self.receive_new()?,
-        };
-        Ok(Message {
-            block: Some(message.block),
-            len: message.len,
-            sender: message.sender as usize,
-            frames: self,
-        })
+        match self.orphan() {
+            Some(orphan) => Ok(orphan),
+            None => self.receive_new(),
+        }
+    }
+
+    /// A message that was received by this handle.
+    #[inline]
+    pub(crate) fn received(&mut self, message: blocks::Message) -> Message<'_> {
+        let blocks::Message { block, len, sender } = message;
+        Message { block: Some(block), len, sender: sender as usize, frames: self }
+    }
+
+    fn orphan(&mut self) -> Option<blocks::Message> {
+        let orphan = self.others.orphans.pop();
+        self.others.stats.redelivered += u64::from(orphan.is_some());
+        orphan
+    }
+
+    /// Whether a receive would find a message; else what it would say. `at_once`: asks the kernel about whoever is in
+    /// the way.
+    pub(crate) fn has_message(&mut self, at_once: bool) -> Result<(), PopError> {
+        if !self.member.is_mine() {
+            return Err(PopError::Forked);
+        }
+        self.others.at_once = at_once;
+        let said = self.inner.has_message(&mut self.others);
+        self.others.at_once = false;
+        match said {
+            _ if !self.others.orphans.is_empty() => Ok(()),
+            Ok(()) => Ok(()),
+            Err(blocks::ReceiveError::Busy { owner }) => Err(PopError::Busy { holder: self.holder(owner) }),
+            Err(blocks::ReceiveError::Drained) => Err(PopError::Drained),
+            Err(_) => Err(PopError::Empty),
+        }
+    }
+
+    /// Whether a frame is free. `at_once`: asks the kernel about all who hold one.
+    pub(crate) fn has_free(&mut self, at_once: bool) -> bool {
+        if at_once && self.member.is_mine() && !self.inner.has_free() {
+            self.others.at_once = true;
+            self.free_the_dead();
+            self.others.at_once = false;
+        }
+        self.inner.has_free()
+    }
+
+    /// Takes over what the dead were receiving; a receive returns it.
+    #[cold]
+    pub(crate) fn unearth(&mut self) {
+        let before = std::mem::replace(&mut self.others.at_once, true);
+        self.inner.recover_readers(&mut self.others);
+        self.others.at_once = before;
+    }
+
+    /// Orphans that this handle has and nobody else can find.
+    pub(crate) fn orphans(&self) -> usize {
+        self.others.orphans.len()
+    }
+
+    /// Whether somebody was found dead, or left a seat to this handle, since this was last asked.
+    #[inline]
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.others.news)
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// In which seat this participant sits.
+    pub fn seat(&self) -> usize {
+        self.inner.me().seat() as usize
+    }
+
+    /// How many frames there are.
+    pub fn frames(&self) -> usize {
+        blocks::Region::shape(self.inner.region()).blocks() as usize
+    }
+
+    /// Frames on their way, roughly: others may be in the middle of something.
+    pub fn len(&self) -> usize {
+        self.inner.ring().len() + self.others.orphans.len()
+    }
+
+    /// Whether no frame is on its way, roughly.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether nothing more may be sent.
+    pub fn is_closed(&self) -> bool {
+        self.inner.ring().is_closed()
+    }
+
+    /// What the dead had.
+    pub fn stats(&self) -> Stats {
+        self.others.stats
     }
 
     #[inline]
@@ -347,7 +521,7 @@ impl Frames {
                 return Ok(message);
             }
         }
-        if let Some(orphan) = self.others.orphans.pop() {
+        if let Some(orphan) = self.orphan() {
             return Ok(orphan);
         }
         Err(match error {
@@ -375,8 +549,8 @@ impl Frames {
                     if owner == Owner::NOBODY || !self.others.is_dead(owner) {
                         return Err(PushError::Busy { holder: self.holder(owner), value: block });
                     }
-                    // Not our seat, so it can't fail.
-                    let _ = self.inner.recover(owner, &mut self.others);
+                    let recovered = self.inner.recover(owner, &mut self.others);
+                    self.others.recovered(recovered);
                     self.send_orphans();
                 }
                 Err(e) => return Err(PushError::Full(e.into_inner())),

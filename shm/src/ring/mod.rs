@@ -36,6 +36,7 @@ mod figures;
 pub mod frames;
 pub mod jobs;
 pub mod latest;
+pub mod local;
 pub(crate) mod member;
 pub mod mpmc;
 pub(crate) mod region;

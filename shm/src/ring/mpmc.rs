@@ -46,17 +46,38 @@ pub struct Stats {
     pub lost: u64,
 }
 
+/// What a ring is part of: the kind of its segment, and the bytes before it, whole lines, which are somebody else's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) kind: u32,
+    pub(crate) front: usize,
+}
+
+/// A ring by itself.
+const BARE: Ground = Ground { kind: kind::MPMC, front: 0 };
+
+impl Ground {
+    pub(crate) fn spec<T: Shareable>(self, capacity: usize, participants: usize) -> Result<Spec, Error> {
+        if !(1..=PARTICIPANTS).contains(&participants) {
+            return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
+        }
+        let bytes = self.front as u64 + Slots::<T>::bytes(capacity)?;
+        Ok(member::spec(self.kind, Figures::of::<T>(capacity), participants, bytes))
+    }
+
+    fn slots<T: Shareable>(self, memory: &Memory, capacity: usize) -> Result<Slots<T>, Error> {
+        let bytes = Slots::<T>::bytes(capacity)? as usize;
+        Ok(Slots::new(memory.part(self.front, bytes), capacity)?)
+    }
+}
+
 /// The segment that a ring of `capacity` values of type `T` for `participants` handles needs: for those who make,
 /// inherit or receive it by themselves.
 ///
 /// # Errors
 /// [`Error::Capacity`], unless it is a power of two that a ring of such values can have; [`Error::Participants`].
 pub fn spec<T: Shareable>(capacity: usize, participants: usize) -> Result<Spec, Error> {
-    if !(1..=PARTICIPANTS).contains(&participants) {
-        return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
-    }
-    let bytes = Slots::<T>::bytes(capacity)?;
-    Ok(member::spec(kind::MPMC, Figures::of::<T>(capacity), participants, bytes))
+    BARE.spec::<T>(capacity, participants)
 }
 
 /// The handles of a ring of `capacity` values, one for each of `participants` threads.
@@ -119,6 +140,8 @@ struct Others<T> {
     /// Whether to ask the kernel at once.
     at_once: bool,
     orphans: Vec<T>,
+    /// Whether somebody was found dead since this was last asked.
+    news: bool,
     stats: Stats,
 }
 
@@ -129,6 +152,7 @@ impl<T> Others<T> {
             watch: Watch::default(),
             at_once: false,
             orphans: Vec::with_capacity(seats),
+            news: false,
             stats: Stats::default(),
         }
     }
@@ -137,10 +161,10 @@ impl<T> Others<T> {
     fn is_dead(&mut self, owner: Owner) -> bool {
         let Some(segment) = &self.segment else { return false };
         let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        if segment.owner_known_dead(seat, epoch) {
-            return true;
-        }
-        (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
+        let dead = segment.owner_known_dead(seat, epoch)
+            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch);
+        self.news |= dead;
+        dead
     }
 }
 
@@ -171,8 +195,7 @@ impl<T: Shareable> Ring<T> {
     /// another capacity, [`Error::OtherSize`] if of another number of participants; [`Error::Capacity`],
     /// [`Error::Participants`], [`Error::NoSpace`], and what [`Segment::enter_named`] says.
     pub fn open(name: &str, capacity: usize, participants: usize) -> Result<Self, Error> {
-        let spec = spec::<T>(capacity, participants)?;
-        Self::enter(capacity, participants, |recover| Member::open(name, &spec, None, recover))
+        Self::open_on(BARE, name, capacity, participants)
     }
 
     /// A participant of a new ring without a name, in a [`segment`](Self::segment) to be handed on.
@@ -180,7 +203,7 @@ impl<T: Shareable> Ring<T> {
     /// # Errors
     /// [`Error::Capacity`], [`Error::Participants`], [`Error::NoSpace`].
     pub fn create(capacity: usize, participants: usize) -> Result<Self, Error> {
-        Self::attach(&member::create(&spec::<T>(capacity, participants)?)?, capacity)
+        Self::create_on(BARE, capacity, participants)
     }
 
     /// A participant of the ring in a segment that was inherited or received.
@@ -188,13 +211,33 @@ impl<T: Shareable> Ring<T> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
+        Self::attach_on(BARE, segment, capacity)
+    }
+
+    pub(crate) fn open_on(
+        ground: Ground,
+        name: &str,
+        capacity: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let spec = ground.spec::<T>(capacity, participants)?;
+        Self::enter(ground, capacity, participants, |recover| Member::open(name, &spec, None, recover))
+    }
+
+    pub(crate) fn create_on(ground: Ground, capacity: usize, participants: usize) -> Result<Self, Error> {
+        let spec = ground.spec::<T>(capacity, participants)?;
+        Self::attach_on(ground, &member::create(&spec)?, capacity)
+    }
+
+    pub(crate) fn attach_on(ground: Ground, segment: &Arc<Segment>, capacity: usize) -> Result<Self, Error> {
         let seats = segment.spec().seats;
-        let spec = spec::<T>(capacity, seats)?;
-        Self::enter(capacity, seats, |recover| Member::sit(segment, &spec, None, recover))
+        let spec = ground.spec::<T>(capacity, seats)?;
+        Self::enter(ground, capacity, seats, |recover| Member::sit(segment, &spec, None, recover))
     }
 
     /// Takes a seat, and whatever its dead holders have left in the ring.
     fn enter(
+        ground: Ground,
         capacity: usize,
         seats: usize,
         sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>,
@@ -202,14 +245,15 @@ impl<T: Shareable> Ring<T> {
         let mut others = Others::new(seats);
         let member = sit(&mut |segment, me, dead| {
             // SAFETY: the segment stays mapped to the end of this call, and so long the handle lives.
-            let slots = Slots::new(unsafe { Memory::lent(segment) }, capacity)?;
+            let slots = ground.slots(&unsafe { Memory::lent(segment) }, capacity)?;
             let (me, dead) = (member::name(me), Owner::new(me.number() as u32, dead));
             // SAFETY: the seat is ours already, and so is the name; nobody has used it before.
             unsafe { Handle::attach(slots, me) }.recover(dead, &mut others);
+            others.news = true;
             Ok(())
         })?;
         others.segment = member.segment().cloned();
-        let slots = Slots::new(member.memory(), capacity)?;
+        let slots = ground.slots(&member.memory(), capacity)?;
         let me = member.owner();
         let mut ring = Self::on(slots, me, member, others);
         // A participant that only pushes would keep from the others what its predecessor was reading.
@@ -265,7 +309,7 @@ impl<T: Shareable> Ring<T> {
 
     /// Orphans that this handle has go back into the ring, as far as there is room.
     #[cold]
-    fn put_back(&mut self) {
+    pub(crate) fn put_back(&mut self) {
         while let Some(orphan) = self.others.orphans.last() {
             if self.ring.try_push(*orphan, &mut Immortal).is_err() {
                 break;
@@ -310,9 +354,7 @@ impl<T: Shareable> Ring<T> {
             CorePop::Busy { owner } => Err(PopError::Busy { holder: self.holder(owner) }),
             CorePop::Drained => {
                 // The last word: nobody who holds a message may be dead.
-                self.others.at_once = true;
-                let last = self.ring.try_pop(&mut self.others);
-                self.others.at_once = false;
+                let last = self.asking(true, |ring| ring.ring.try_pop(&mut ring.others));
                 match last {
                     // Nothing comes behind the seal, unless a bad peer has broken it.
                     Ok((_, value)) => Ok(value),
@@ -321,6 +363,72 @@ impl<T: Shareable> Ring<T> {
             }
             _ => Err(PopError::Empty),
         }
+    }
+
+    /// Whether a push would find room; else what it would say. `at_once`: asks the kernel about whoever is in the way.
+    pub(crate) fn has_room(&mut self, at_once: bool) -> Result<(), PushError<()>> {
+        if !self.member.is_mine() {
+            return Err(PushError::Forked(()));
+        }
+        // Each turn but the last buries somebody.
+        for _ in 0..=self.others.orphans.capacity() {
+            match self.ring.has_room(&mut Immortal) {
+                Err(CorePush::Busy { owner, .. }) => {
+                    if owner == Owner::NOBODY || !self.asking(at_once, |ring| ring.others.is_dead(owner)) {
+                        return Err(PushError::Busy { holder: self.holder(owner), value: () });
+                    }
+                    self.ring.recover(owner, &mut self.others);
+                    self.put_back();
+                }
+                Err(CorePush::Closed(())) => return Err(PushError::Closed(())),
+                Err(_) => return Err(PushError::Full(())),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(PushError::Busy { holder: None, value: () })
+    }
+
+    /// Whether a pop would find a value; else what it would say. `at_once`: asks the kernel about whoever is in the way.
+    pub(crate) fn has_value(&mut self, at_once: bool) -> Result<(), PopError> {
+        if !self.member.is_mine() {
+            return Err(PopError::Forked);
+        }
+        let said = self.asking(at_once, |ring| ring.ring.has_message(&mut ring.others));
+        match said {
+            _ if !self.others.orphans.is_empty() => Ok(()),
+            Ok(()) => Ok(()),
+            Err(CorePop::Busy { owner }) => Err(PopError::Busy { holder: self.holder(owner) }),
+            Err(CorePop::Drained) => Err(PopError::Drained),
+            Err(_) => Err(PopError::Empty),
+        }
+    }
+
+    /// Takes over what the dead were reading; a pop returns it.
+    #[cold]
+    pub(crate) fn unearth(&mut self) {
+        self.asking(true, |ring| ring.ring.recover_readers(&mut ring.others));
+    }
+
+    fn asking<V>(&mut self, at_once: bool, then: impl FnOnce(&mut Self) -> V) -> V {
+        self.others.at_once = at_once;
+        let value = then(self);
+        self.others.at_once = false;
+        value
+    }
+
+    /// Orphans that this handle has and nobody else can find.
+    pub(crate) fn orphans(&self) -> usize {
+        self.others.orphans.len()
+    }
+
+    /// Whether somebody was found dead, or left a seat to this handle, since this was last asked.
+    #[inline]
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.others.news)
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     fn holder(&self, owner: Owner) -> Option<Peer> {

@@ -35,6 +35,7 @@
 //!
 //! `cargo test -p sapwood-shm --test kill -- push` runs the scenarios with `push` in their names.
 
+mod channel;
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
@@ -97,6 +98,12 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Collect::NAME, die::<jobs::Collect>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
+    (channel::Send::NAME, die::<channel::Send>),
+    (channel::Recv::NAME, die::<channel::Recv>),
+    (channel::Close::NAME, die::<channel::Close>),
+    (channel::StallSend::NAME, stall::<channel::StallSend>),
+    (channel::SendFrame::NAME, die::<channel::SendFrame>),
+    (channel::RecvFrame::NAME, die::<channel::RecvFrame>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
     (rivals::Leaving::NAME, stall::<rivals::Leaving>),
     (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
