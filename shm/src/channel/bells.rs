@@ -34,6 +34,8 @@ pub(super) struct InSegment {
 
 // SAFETY: an address of atomic words, and what keeps them mapped.
 unsafe impl Send for InSegment {}
+// SAFETY: the words are atomics; whoever has a reference to them may do what they allow, from any thread.
+unsafe impl Sync for InSegment {}
 
 impl InSegment {
     /// # Panics

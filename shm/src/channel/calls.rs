@@ -75,10 +75,19 @@ impl<T: Send> Channel<T> {
     /// Sends a value if there is room.
     ///
     /// # Errors
-    /// [`SendError`] without [`TimedOut`](SendError::TimedOut) and [`Alone`](SendError::Alone), with the value.
+    /// [`SendError`] without [`TimedOut`](SendError::TimedOut), with the value; [`Alone`](SendError::Alone) only where a
+    /// wait beside others has learnt it.
     #[inline]
     pub fn try_send(&mut self, value: T) -> Result<(), SendError<T>> {
-        self.push(value).map_err(|e| SendError::of(e, self.capacity()))
+        self.push(value).map_err(|e| self.not_sent(e))
+    }
+
+    #[cold]
+    fn not_sent(&mut self, e: PushError<T>) -> SendError<T> {
+        match (e, self.news[Way::Send as usize].take()) {
+            (PushError::Full(value), Some(Gone { gone, peer })) => SendError::Alone { gone, peer, value },
+            (e, _) => SendError::of(e, self.capacity()),
+        }
     }
 
     /// Sends all values that an iterator yields, in order, and says how many; the deadline is for the whole. Readers
@@ -178,11 +187,20 @@ impl<T: Send> Channel<T> {
     /// Receives the oldest message if one is there.
     ///
     /// # Errors
-    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut) and [`Alone`](RecvError::Alone).
-    /// [`Empty`](RecvError::Empty) says "not yet", [`Drained`](RecvError::Drained) "never again".
+    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut), and with [`Alone`](RecvError::Alone) only where a wait
+    /// beside others has learnt it. [`Empty`](RecvError::Empty) says "not yet", [`Drained`](RecvError::Drained) "never
+    /// again".
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        self.pop().map_err(RecvError::of)
+        self.pop().map_err(|e| self.not_received(e))
+    }
+
+    #[cold]
+    fn not_received(&mut self, e: PopError) -> RecvError {
+        match (e, self.news[Way::Recv as usize].take()) {
+            (PopError::Empty, Some(Gone { gone, peer })) => RecvError::Alone { gone, peer },
+            (e, _) => RecvError::of(e),
+        }
     }
 
     #[inline]
@@ -223,7 +241,7 @@ impl<T: Send> Channel<T> {
     /// # Errors
     /// As for [`try_recv`](Self::try_recv), with nothing received.
     pub fn try_recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        self.pop_some(into, most).map_err(RecvError::of)
+        self.pop_some(into, most).map_err(|e| self.not_received(e))
     }
 
     /// Fills the beginning of `into` with what is there, and says how many messages that were; waits for the first one

@@ -55,6 +55,14 @@ pub enum SendError<T> {
         /// What was not sent.
         value: T,
     },
+    /// The thread that wakes futures could not be started. Of futures only.
+    #[error("the thread that wakes futures could not be started: error {code} of the system")]
+    NoWatcher {
+        /// errno.
+        code: i32,
+        /// What was not sent.
+        value: T,
+    },
     /// This process is a forked child of the one that has this handle.
     #[error("a forked child does not hold its parent's end of a channel")]
     Forked {
@@ -71,7 +79,7 @@ impl<T> SendError<T> {
                 value
             }
             SendError::TimedOut { value, .. } | SendError::Alone { value, .. } => value,
-            SendError::Forked { value } => value,
+            SendError::NoWatcher { value, .. } | SendError::Forked { value } => value,
         }
     }
 
@@ -85,6 +93,7 @@ impl<T> SendError<T> {
                 SendError::TimedOut { capacity, waited, value: f(value) }
             }
             SendError::Alone { gone, peer, value } => SendError::Alone { gone, peer, value: f(value) },
+            SendError::NoWatcher { code, value } => SendError::NoWatcher { code, value: f(value) },
             SendError::Forked { value } => SendError::Forked { value: f(value) },
         }
     }
@@ -146,6 +155,12 @@ pub enum RecvError {
     /// A message names a frame that it can't have: a bad peer has sent it. It is gone. Of frame channels only.
     #[error("{0}")]
     Bad(DescriptorError),
+    /// The thread that wakes futures could not be started. Of futures only.
+    #[error("the thread that wakes futures could not be started: error {code} of the system")]
+    NoWatcher {
+        /// errno.
+        code: i32,
+    },
     /// This process is a forked child of the one that has this handle.
     #[error("a forked child does not hold its parent's end of a channel")]
     Forked,

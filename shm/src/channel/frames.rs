@@ -27,6 +27,7 @@ use super::carry::{Told, Way};
 use super::error::Gone;
 use super::ready::{Ready, bell};
 use super::shared::{alone, deaths_since};
+use super::waits::{News, told};
 use super::{DEADLINE, RecvError, SendError, State, Stats};
 use crate::error::Error;
 use crate::layout::kind;
@@ -130,6 +131,8 @@ pub struct FrameChannel {
     name: Option<Box<str>>,
     told: [u64; 2],
     looked: u64,
+    /// What a wait beside others has learnt.
+    news: News,
     patience: Patience,
     limit: Duration,
     /// After the frames, whose seat goes first.
@@ -181,6 +184,7 @@ impl FrameChannel {
             name,
             told,
             looked,
+            news: [None; 2],
             patience,
             limit: DEADLINE,
             _farewell: farewell,
@@ -231,7 +235,8 @@ impl FrameChannel {
     /// Lends a frame if one is free.
     ///
     /// # Errors
-    /// [`SendError`] without [`TimedOut`](SendError::TimedOut) and [`Alone`](SendError::Alone).
+    /// [`SendError`] without [`TimedOut`](SendError::TimedOut); [`Alone`](SendError::Alone) only where a wait beside others
+    /// has learnt it.
     #[inline]
     pub fn try_loan(&mut self) -> Result<Frame<'_>, SendError<()>> {
         self.loan_until(Duration::ZERO, None)
@@ -256,7 +261,12 @@ impl FrameChannel {
                 (Ok(block), ..) => break block,
                 (Err(LoanError::Forked), ..) => return Err(SendError::Forked { value: () }),
                 (Err(_), None, Some(wait)) => over = self.wait(Way::Send, wait).err(),
-                (Err(_), None, None) => return Err(SendError::Full { capacity, value: () }),
+                (Err(_), None, None) => {
+                    return Err(match self.news[Way::Send as usize].take() {
+                        Some(Gone { gone, peer }) => SendError::Alone { gone, peer, value: () },
+                        None => SendError::Full { capacity, value: () },
+                    });
+                }
                 (Err(_), Some(Over::TimedOut { waited }), _) => {
                     return Err(SendError::TimedOut { capacity, waited, value: () });
                 }
@@ -290,7 +300,8 @@ impl FrameChannel {
     /// Receives the oldest frame if one is there.
     ///
     /// # Errors
-    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut) and [`Alone`](RecvError::Alone).
+    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut); [`Alone`](RecvError::Alone) only where a wait beside others
+    /// has learnt it.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Received<'_>, RecvError> {
         self.recv_until(None)
@@ -315,6 +326,9 @@ impl FrameChannel {
                 Err(ReceiveError::Ring(said)) => said,
             };
             let not_yet = matches!(said, PopError::Empty | PopError::Busy { .. });
+            if wait.is_none() && not_yet {
+                over = self.news[Way::Recv as usize].take().map(Over::Alone);
+            }
             match (over.take(), &mut wait) {
                 (None, Some(wait)) if not_yet => over = self.wait(Way::Recv, wait).err(),
                 (Some(Over::Alone(Gone { gone, peer })), _) if not_yet => {
@@ -367,6 +381,30 @@ impl FrameChannel {
     fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
         let FrameChannel { frames, bells, told, looked, patience, .. } = self;
         wait.on(FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
+    }
+
+    fn side(&mut self, way: Way) -> FrameSide<'_> {
+        let FrameChannel { frames, bells, told, looked, .. } = self;
+        FrameSide { frames, bells, told: &mut told[way as usize], looked, way }
+    }
+
+    pub(super) fn bells(&self) -> Where {
+        Where::Processes(self.bells.clone())
+    }
+
+    pub(super) fn bell(&self, way: Way) -> &Doorbell<Real> {
+        bell(&self.bells, way)
+    }
+
+    /// Whether a call would not wait, as far as memory says.
+    pub(super) fn is_ready(&mut self, way: Way) -> bool {
+        self.news[way as usize].is_some() || self.side(way).ready(false)
+    }
+
+    /// The same with proof. What it learns the next try says.
+    pub(super) fn look(&mut self, way: Way) -> bool {
+        let said = self.side(way).look();
+        told(said, &mut self.news[way as usize])
     }
 
     /// Somebody was found dead, or has left the seat to us: it may have owed a ring.

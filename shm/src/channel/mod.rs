@@ -46,6 +46,7 @@ mod ready;
 mod shared;
 mod stats;
 mod token;
+mod waits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -143,6 +144,8 @@ pub struct Channel<T: Send> {
     carrier: Carrier<T>,
     patience: Patience,
     limit: Duration,
+    /// What a wait beside others has learnt.
+    news: waits::News,
     /// After the carrier, whose seat goes first.
     farewell: Farewell,
 }
@@ -190,7 +193,7 @@ impl<T: Send> Channel<T> {
 
     fn on(carrier: Carrier<T>, bells: Where) -> Self {
         let (patience, farewell) = (Patience::default(), Farewell::new(bells));
-        Channel { carrier, patience, limit: DEADLINE, farewell }
+        Channel { carrier, patience, limit: DEADLINE, news: [None; 2], farewell }
     }
 
     /// Another handle of the same channel in this process, with the same deadline. Between processes it takes another

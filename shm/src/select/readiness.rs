@@ -89,7 +89,9 @@ pub(super) fn register(on: &mut [Waits<'_>], ticket: u64, wake: &Wake) -> io::Re
     for waits in &*on {
         let (bells, direction) = match &waits.0 {
             Kind::Handle(handle, direction) => (handle.bells(), *direction),
-            Kind::Time(_) => (Arc::new(Silent(Doorbell::new(0))) as Arc<dyn super::Bells>, super::Direction::Receiving),
+            Kind::Time(_) => {
+                (Arc::new(Silent(Doorbell::new(0))) as Arc<dyn super::Bells>, super::Direction::Receiving)
+            }
         };
         let announced = bells.bell(direction).announce();
         entries.push(Entry { bells, direction, announced, until, ticket, wake: wake.clone() });

@@ -135,7 +135,9 @@ fn poll_sees_a_descriptor_become_readable() {
         assert!(readable(&readiness, PollTimeout::ZERO));
         handle.take();
     }
-    assert!(!readiness.arm(&mut [handle.waits(), Waits::after(Duration::from_millis(3))]).expect("a watcher"));
+    assert!(
+        !readiness.arm(&mut [handle.waits(), Waits::after(Duration::from_millis(3))]).expect("a watcher")
+    );
     assert!(readable(&readiness, PollTimeout::from(20_000u16)), "a time passes");
 }
 

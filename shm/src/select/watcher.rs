@@ -127,7 +127,8 @@ impl Watcher {
         loop {
             let announced = self.bell.announce();
             let (asleep, until) = self.wake_ready();
-            let bells = asleep.iter().map(|(bells, direction, announced)| (bells.bell(*direction), *announced));
+            let bells =
+                asleep.iter().map(|(bells, direction, announced)| (bells.bell(*direction), *announced));
             let bells = std::iter::once((&self.bell, announced)).chain(bells);
             Doorbell::sleep_any(bells, until.saturating_sub(Real::now()));
         }
