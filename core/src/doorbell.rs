@@ -81,8 +81,8 @@ impl<M: Mem> Doorbell<M> {
     }
 
     /// The second half at several bells, at each of which the first half was made: sleeps until somebody rings one of
-    /// them, or for `nanos`; of the first [`WAIT_MOST`](crate::mem::WAIT_MOST). No wake is lost, because the kernel compares
-    /// every word before it sleeps.
+    /// them, or for `nanos`; of the first [`WAIT_MOST`](crate::mem::WAIT_MOST). No wake is lost, because the kernel
+    /// compares every word before it sleeps.
     pub fn sleep_any<'a>(bells: impl Iterator<Item = (&'a Self, Announced)>, nanos: u64) -> Woke {
         M::wait_any(&mut bells.map(|(bell, announced)| (&bell.word, announced.0)), nanos)
     }

@@ -48,8 +48,8 @@ pub const WAIT_MOST: usize = 128;
 /// How long a sleep is that stands for waiting on several words.
 const SLICE_OF_ANY: u64 = 1_000_000;
 
-/// What stands for waiting on several words: a sleep on the first of them, so short that a change of another one is seen
-/// soon.
+/// What stands for waiting on several words: a sleep on the first of them, so short that a change of another one is
+/// seen soon.
 pub(crate) fn wait_in_slices<'a, M: Mem>(
     mut words: &mut dyn Iterator<Item = (&'a M::U32, u32)>,
     nanos: u64,
