@@ -6,6 +6,7 @@
 
 mod alloc;
 mod arena;
+pub mod barrier;
 mod error;
 mod fd_pass;
 mod group;
@@ -16,6 +17,7 @@ pub mod link;
 mod liveness;
 mod lock;
 mod memory;
+pub mod mutex;
 mod named;
 mod prices;
 mod processes;
