@@ -283,7 +283,8 @@ impl<M: Mem, R: Region<M>> Lock<M, R> {
     }
 
     fn culprit(&self, dead: Owner) -> Culprit {
-        Culprit { seat: dead.seat(), pid: self.pid(dead.seat()), cause: Cause::Died }
+        // A broken word may name a seat that no word can: it is told as the first that no segment has.
+        Culprit { seat: dead.seat().min(Owner::SEATS), pid: self.pid(dead.seat()), cause: Cause::Died }
     }
 
     /// Gives the lock back, and wakes whoever waits for it.
