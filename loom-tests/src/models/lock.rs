@@ -231,20 +231,20 @@ fn moved(bound: Bound) -> u64 {
 pub fn all() -> Vec<Model> {
     let long: &[Bound] = &[Some(4)];
     let mut models = vec![
-        Model::new("two have the lock", 3, &[Some(4), None], |b| exclusion(1, 1, b)),
-        Model::new("two have the lock, twice each", 2, &[Some(3)], |b| exclusion(1, 2, b)),
-        Model::new("three have the lock", 1, &[Some(2)], |b| exclusion(2, 1, b)),
-        Model::new("one waits, one comes by", 2, &[Some(3)], passer_by),
+        Model::new("two have the lock", 5, &[Some(7), None], |b| exclusion(1, 1, b)),
+        Model::new("two have the lock, twice each", 4, &[Some(5)], |b| exclusion(1, 2, b)),
+        Model::new("three have the lock", 2, &[Some(3)], |b| exclusion(2, 1, b)),
+        Model::new("one waits, one comes by", 3, &[Some(4)], passer_by),
         Model::new("a newcomer gives back what the dead had", 3, long, newcomer),
-        Model::new("a handle goes to another thread", 3, long, moved),
+        Model::new("a handle goes to another thread", 4, &[Some(6)], moved),
     ];
     for k in 2..9 {
         let name = format!("the owner dies before its operation {k}, one waits");
-        models.push(Model::new(name, 3, long, move |b| owner_dies(k, 1, b)));
+        models.push(Model::new(name, 4, &[Some(6)], move |b| owner_dies(k, 1, b)));
     }
     for k in [2, 5, 7] {
         let name = format!("the owner dies before its operation {k}, two wait");
-        models.push(Model::new(name, 1, &[Some(2)], move |b| owner_dies(k, 2, b)));
+        models.push(Model::new(name, 2, &[Some(3)], move |b| owner_dies(k, 2, b)));
     }
     models
 }

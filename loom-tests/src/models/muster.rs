@@ -120,6 +120,49 @@ fn gives_up(bound: Bound) -> u64 {
     })
 }
 
+/// One passes, comes again and does not wait for the other then: the other one has passed all the same.
+fn breaks_the_next(bound: Bound) -> u64 {
+    explore(bound, || {
+        let court = Court::<Loom>::new(2, START);
+        let other = {
+            let court = court.clone();
+            thread::spawn(move || {
+                let mut part = Muster::attach(court.clone(), 1, START);
+                say(&court, &mut part);
+                assert!(is_passed(wait(&part, |_| None)), "it was passed by the other one");
+                hear(&court, &part);
+            })
+        };
+        let mut part = Muster::attach(court.clone(), 0, START);
+        say(&court, &mut part);
+        assert!(is_passed(wait(&part, |_| None)));
+        hear(&court, &part);
+        part.arrive();
+        assert_eq!(part.break_off(1, Why::Missing), Standing::Broken { seat: 1, why: Why::Missing });
+        other.join().expect("it passed");
+    })
+}
+
+/// Two wait for a third, that never comes. One gives it up, and the other one wakes.
+fn never_comes(bound: Bound) -> u64 {
+    explore(bound, || {
+        let court = Court::<Loom>::new(3, START);
+        let other = {
+            let court = court.clone();
+            thread::spawn(move || {
+                let mut part = Muster::attach(court, 1, START);
+                part.arrive();
+                wait(&part, |_| None)
+            })
+        };
+        let mut part = Muster::attach(court, 0, START);
+        part.arrive();
+        let broken = Standing::Broken { seat: 2, why: Why::Missing };
+        assert_eq!(part.break_off(2, Why::Missing), broken);
+        assert_eq!(other.join().expect("it is told"), broken);
+    })
+}
+
 /// One arrives, passes and leaves; the other passes, and its next passage breaks.
 fn leaves(bound: Bound) -> u64 {
     explore(bound, || {
@@ -184,9 +227,11 @@ pub fn all() -> Vec<Model> {
     let mut models = vec![
         Model::new("two pass", 3, &[Some(4), None], |b| pass(2, 1, b)),
         Model::new("two pass twice", 2, &[Some(3)], |b| pass(2, 2, b)),
-        Model::new("three pass", 1, &[Some(2)], |b| pass(3, 1, b)),
-        Model::new("one gives the other up", 3, &[Some(4)], gives_up),
-        Model::new("one arrives and leaves", 3, &[Some(4)], leaves),
+        Model::new("three pass", 2, &[Some(2)], |b| pass(3, 1, b)),
+        Model::new("one gives the other up", 4, &[Some(4)], gives_up),
+        Model::new("one passes and breaks the next", 3, &[Some(4)], breaks_the_next),
+        Model::new("two wait for a third", 4, &[Some(6), None], never_comes),
+        Model::new("one arrives and leaves", 4, &[Some(4)], leaves),
     ];
     for k in 0..5 {
         let name = format!("one of three dies before its operation {k}");
