@@ -230,6 +230,8 @@ pub fn spec(participants: usize) -> Result<Spec, Error> {
 /// ```
 pub struct Barrier {
     muster: Muster<Real, Place>,
+    /// How often it was passed.
+    passed: u64,
     deadline: Duration,
     patience: Patience,
     member: Member,
@@ -316,7 +318,7 @@ impl Barrier {
 
     fn on(place: Place, seat: usize, member: Member) -> Self {
         let (muster, patience) = (Muster::attach(place, seat, 0), Patience::default());
-        Barrier { muster, deadline: DEFAULT_DEADLINE, patience, member }
+        Barrier { muster, passed: 0, deadline: DEFAULT_DEADLINE, patience, member }
     }
 
     /// Arrives, and waits for all others as long as the handle's deadline says.
@@ -335,7 +337,7 @@ impl Barrier {
         if !self.member.is_mine() {
             return Err(BarrierError::Forked);
         }
-        let generation = self.muster.generation() + 1;
+        let generation = self.passed + 1;
         if let Standing::Broken { seat, why } = self.muster.coming() {
             return Err(self.broken(seat, why, generation));
         }
@@ -346,7 +348,10 @@ impl Barrier {
         };
         match standing {
             Standing::Broken { seat, why } => Err(self.broken(seat, why, generation)),
-            Standing::Passed { leader } => Ok(Arrived { leader, generation }),
+            Standing::Passed { leader } => {
+                self.passed = generation;
+                Ok(Arrived { leader, generation })
+            }
             Standing::Open => unreachable!("a sleep ends with a verdict"),
         }
     }

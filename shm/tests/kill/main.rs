@@ -40,6 +40,7 @@ mod common;
 mod frames;
 mod jobs;
 mod links;
+mod locks;
 mod many;
 mod named;
 mod rings;
@@ -97,6 +98,14 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Collect::NAME, die::<jobs::Collect>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
+    (locks::Take::NAME, die::<locks::Take>),
+    (locks::Change::NAME, die::<locks::Change>),
+    (locks::GiveBack::NAME, die::<locks::GiveBack>),
+    (locks::Inherit::NAME, die::<locks::Inherit>),
+    (locks::Recover::NAME, die::<locks::Recover>),
+    (locks::ArriveFirst::NAME, die::<locks::ArriveFirst>),
+    (locks::ArriveLast::NAME, die::<locks::ArriveLast>),
+    (locks::Leave::NAME, die::<locks::Leave>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
     (rivals::Leaving::NAME, stall::<rivals::Leaving>),
     (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
