@@ -12,10 +12,11 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sapwood_core::doorbell::Doorbell;
@@ -203,10 +204,13 @@ pub fn spec<T: Shareable>(participants: usize) -> Result<Spec, Error> {
     Ok(member::spec(kind::MUTEX, Figures::of::<T>(1), participants, bytes))
 }
 
-/// A number that no other living thread of this process has.
+/// A number that no other living thread has: the address of something of its own, and, because another process may have
+/// the same number in its own namespace and the same addresses, something random of the process.
 fn here() -> u64 {
     thread_local!(static HERE: u8 = const { 0 });
-    HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one(0));
+    process ^ HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
 }
 
 /// One handle of a mutex around a `T`, between threads or between processes. Each thread has a handle of its own.
