@@ -81,7 +81,7 @@ impl Judge for Spec {
         if c.word != self.verdict {
             return Ok(());
         }
-        let next = (c.old >> 32) + 1 & 0xffff_ffff;
+        let next = ((c.old >> 32) + 1) & 0xffff_ffff;
         let all = self.at[..self.seats].iter().all(|at| at & 0xffff_ffff == next);
         let legal = c.old & 3 == 0 && c.new >> 32 == next && (c.new & 3 != 0 || all);
         if legal { Ok(()) } else { Err(format!("{:#x} became {:#x}, arrivals {:?}", c.old, c.new, self.at)) }

@@ -26,6 +26,8 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
+            LockTake | LockFree | LockLook | LockRecover => (),
+            MusterDecide | MusterLook | MusterLeave | MusterLookLeft => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -43,6 +45,9 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
+            LockSilentWaiter | LockForgetsWaiters | LockFreeByStore | LockRingFirst => (),
+            LockForgetsDeath | LockInheritByStore | LockNoRecovery => (),
+            MusterNoSecondLook | MusterBreakByStore | MusterNextIsOurs | MusterRingFirst | MusterEarly => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

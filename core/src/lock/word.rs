@@ -53,7 +53,7 @@ impl Word {
     pub const fn new(owner: Owner, waited: bool, culprit: Option<Culprit>) -> Word {
         let (seat, pid, panicked) = match culprit {
             Some(Culprit { seat, pid, cause }) => {
-                (seat as u64 + 1 & SEAT_MASK, pid as u64 & PID_MASK, matches!(cause, Cause::Panicked))
+                ((seat as u64 + 1) & SEAT_MASK, pid as u64 & PID_MASK, matches!(cause, Cause::Panicked))
             }
             None => (0, 0, false),
         };

@@ -172,10 +172,9 @@ fn newcomer(bound: Bound) -> u64 {
             let world = world.clone();
             thread::spawn(move || {
                 let lock = world.attach(1);
-                let held = lock.try_take().expect("free");
+                let _never_given_back = lock.try_take().expect("free");
                 world.latch.write(0, 7);
                 world.bury(1);
-                std::mem::forget(held);
             })
         };
         let newcomer = {
