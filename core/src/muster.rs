@@ -24,18 +24,18 @@
 //! the same seat and the same reason. Who waits at g and finds broken(g + 1) has passed g: somebody passed it before
 //! arriving there.
 //!
-//! **Who looks.** Every waiter looks at the verdict, and at the first arrival that it has not seen yet; whoever sees the
-//! last one decides. So the last to arrive needs nobody, and if it dies between its arrival and the verdict, any other
-//! decides. Two that arrive last at the same time may each miss the other's arrival at first; both then announce a sleep,
-//! which fences, and look once more: one of the two fences is first, and the other one's look finds both.
+//! **Who looks.** Every waiter looks at the verdict, and at the first arrival that it has not seen yet; whoever sees
+//! the last one decides. So the last to arrive needs nobody, and if it dies between its arrival and the verdict, any
+//! other decides. Two that arrive last at the same time may each miss the other's arrival at first; both then announce
+//! a sleep, which fences, and look once more: one of the two fences is first, and the other one's look finds both.
 //!
 //! **A death** is later than every store of the dead, and a leave is written behind the arrival: so after the news one
 //! more look at the arrival is final ([`break_off`](Muster::break_off) makes it).
 //!
 //! # Orderings
 //!
-//! - BarrierArrive (Release) with BarrierLook (Acquire), then MusterDecide (Release) with MusterLook (Acquire): whatever
-//!   was written before any arrival is visible behind the barrier.
+//! - BarrierArrive (Release) with BarrierLook (Acquire), then MusterDecide (Release) with MusterLook (Acquire):
+//!   whatever was written before any arrival is visible behind the barrier.
 //! - MusterLeave (Release) with MusterLookLeft (Acquire): the second look at the arrival of one that has left is final.
 //!
 //! # What a death leaves
@@ -153,8 +153,8 @@ impl<M: Mem, R: Region<M>> fmt::Debug for Muster<M, R> {
 }
 
 impl<M: Mem, R: Region<M>> Muster<M, R> {
-    /// The participant in seat `me`, which nobody has sat in before. All words stand at `generation` (0 in fresh memory;
-    /// tests start near the wraps).
+    /// The participant in seat `me`, which nobody has sat in before. All words stand at `generation` (0 in fresh
+    /// memory; tests start near the wraps).
     ///
     /// # Panics
     /// If there is no such seat.

@@ -1,5 +1,5 @@
-//! Locks and barriers: every ordering that is not relaxed, weakened, and the mistakes in the logic; some model must notice
-//! each. `core/tests/{lock,muster}_explore.rs` notice the mistakes that are not here.
+//! Locks and barriers: every ordering that is not relaxed, weakened, and the mistakes in the logic; some model must
+//! notice each. `core/tests/{lock,muster}_explore.rs` notice the mistakes that are not here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

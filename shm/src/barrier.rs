@@ -181,16 +181,16 @@ pub fn spec(participants: usize) -> Result<Spec, Error> {
 
 /// One participant of a barrier, which is passed when all have come to it, again and again.
 ///
-/// How many take part is fixed when it is made, and each takes one seat, once. A passage is decided once: all pass it, or
-/// the barrier is broken for all and stays so. Those that go on make a new one.
+/// How many take part is fixed when it is made, and each takes one seat, once. A passage is decided once: all pass it,
+/// or the barrier is broken for all and stays so. Those that go on make a new one.
 ///
-/// | what happens                                        | what the others' waits say                              |
-/// |-----------------------------------------------------|---------------------------------------------------------|
-/// | a participant dies before it arrives                | [`PeerDied`](BarrierError::PeerDied), with its name     |
-/// | it drops its handle, by a panic perhaps             | [`PeerLeft`](BarrierError::PeerLeft), with its name     |
-/// | it dies or leaves after it has arrived              | they pass; the next passage breaks                      |
-/// | it is stopped, or slow                              | nothing, until somebody's time is up                    |
-/// | somebody's time is up, who gets [`Timeout`](BarrierError::Timeout) | [`Broken`](BarrierError::Broken): who was missing |
+/// | what happens                              | what the others' waits say                                       |
+/// |-------------------------------------------|------------------------------------------------------------------|
+/// | a participant dies before it arrives      | [`PeerDied`](BarrierError::PeerDied), with its name              |
+/// | it drops its handle, by a panic perhaps   | [`PeerLeft`](BarrierError::PeerLeft), with its name              |
+/// | it dies or leaves after it has arrived    | they pass; the next passage breaks                               |
+/// | it is stopped, or slow                    | nothing, until somebody's time is up                             |
+/// | somebody's time is up: that one's wait says [`Timeout`](BarrierError::Timeout) | [`Broken`](BarrierError::Broken) |
 ///
 /// Whatever was written before a participant arrived is visible to all behind the barrier.
 ///
@@ -421,9 +421,11 @@ fn gone(muster: &Muster<Real, Place>, member: &Member, seat: usize) -> Option<(u
 fn give_up(muster: &Muster<Real, Place>, member: &Member, timer: Timer) -> Result<Standing, BarrierError> {
     let (waited, generation) = (timer.waited(), muster.generation());
     let missing: Vec<usize> = muster.missing().collect();
-    // Whoever has arrived since is stepped over.
-    for seat in &missing {
-        match muster.break_off(*seat, Why::Missing) {
+    // The time may be up before the first look: the dead are not missing, they are dead. Whoever has arrived since is
+    // stepped over.
+    let gone = missing.iter().find_map(|seat| gone(muster, member, *seat));
+    for (seat, why) in gone.into_iter().chain(missing.iter().map(|seat| (*seat, Why::Missing))) {
+        match muster.break_off(seat, why) {
             Standing::Open => {}
             Standing::Broken { why: Why::Missing, .. } => break,
             other => return Ok(other),

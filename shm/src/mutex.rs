@@ -1,12 +1,12 @@
 //! A mutex between threads and between processes, whose owner may die. See [`sapwood_core::lock`] for the protocol.
 //!
 //! # Safety
-//! A guard lends what the mutex guards as `&T` and `&mut T`. It has the lock, and one handle at a time has it: names are
-//! a seat and its epoch, a seat has one holder, and a newcomer recovers every older name of its seat before it does
-//! anything else; in a block, a seat is given out again only after its handle has given the lock back. The lock is taken
-//! from an owner only with proof of its death. What lies there is [`Shareable`]: any bytes are a value, so what a death
-//! has left half written is one too. A bad peer may write to it while it is lent, as to everything that it has mapped:
-//! then values are wrong, nothing else. A forked child is lent nothing.
+//! A guard lends what the mutex guards as `&T` and `&mut T`. It has the lock, and one handle at a time has it: names
+//! are a seat and its epoch, a seat has one holder, and a newcomer recovers every older name of its seat before it
+//! does anything else; in a block, a seat is given out again only after its handle has given the lock back. The lock
+//! is taken from an owner only with proof of its death. What lies there is [`Shareable`]: any bytes are a value, so
+//! what a death has left half written is one too. A bad peer may write to it while it is lent, as to everything that
+//! it has mapped: then values are wrong, nothing else. A forked child is lent nothing.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -218,17 +218,17 @@ fn here() -> u64 {
 /// A lock that nobody else wants costs two atomic operations to take and give back, and no system call. One that
 /// others want is waited for by spinning, yielding and sleeping, in that order; it is not fair.
 ///
-/// **A death** with the lock hands it on: who waits proves the death (being slow, or stopped, is none), has the lock, and
-/// is told by [`LockError::OwnerDied`], an error that holds the guard. So is everybody after, until one of them has made
-/// what the mutex guards whole and says so.
+/// **A death** with the lock hands it on: who waits proves the death (being slow, or stopped, is none), has the lock,
+/// and is told by [`LockError::OwnerDied`], an error that holds the guard. So is everybody after, until one of them
+/// has made what the mutex guards whole and says so.
 ///
-/// | who                                   | what the others find                                                       |
-/// |---------------------------------------|----------------------------------------------------------------------------|
-/// | dies, or drops its handle, with the lock | [`OwnerDied`](LockError::OwnerDied) with the guard, which of them is next |
-/// | panics while it has a guard           | [`OwnerPanicked`](LockError::OwnerPanicked), the same                      |
-/// | is stopped with the lock              | [`Timeout`](LockError::Timeout) that names it                              |
-/// | dies while it waits                   | nothing                                                                    |
-/// | forks while it has a guard            | nothing: the child has no part in it                                       |
+/// | who                                      | what the others find                                              |
+/// |------------------------------------------|-------------------------------------------------------------------|
+/// | dies with the lock, or drops its handle  | [`OwnerDied`](LockError::OwnerDied) with the guard: who is next   |
+/// | panics while it has a guard              | [`OwnerPanicked`](LockError::OwnerPanicked), the same             |
+/// | is stopped with the lock                 | [`Timeout`](LockError::Timeout) that names it                     |
+/// | dies while it waits                      | nothing                                                           |
+/// | forks while it has a guard               | nothing: the child has no part in it                              |
 ///
 /// The lock is taken once a thread: a second time is [`LockError::WouldDeadlock`], or does not compile:
 ///
@@ -318,8 +318,8 @@ impl<T: Shareable> Mutex<T> {
         Self::among_threads(place)
     }
 
-    /// The mutex called `name`, for up to `participants` handles, which is made if there is none; its value is all zeros
-    /// then.
+    /// The mutex called `name`, for up to `participants` handles, which is made if there is none; its value is all
+    /// zeros then.
     ///
     /// # Errors
     /// As for [`mpmc::Ring::open`](crate::ring::mpmc::Ring::open).
@@ -426,7 +426,8 @@ impl<T: Shareable> Mutex<T> {
         }
     }
 
-    /// Takes the lock if nobody has it, or if it is known that who has it is dead: the kernel is asked now and then only.
+    /// Takes the lock if nobody has it, or if it is known that who has it is dead: the kernel is asked now and then
+    /// only.
     ///
     /// # Errors
     /// [`LockError`] without [`Timeout`](LockError::Timeout).
@@ -491,9 +492,11 @@ impl<T: Shareable> Mutex<T> {
                         return Ok(held);
                     }
                 }
+                // The time may be up before the first look: no call ends by naming the dead.
                 Err(Stop::TimedOut { .. }) => {
+                    let heir = look().err().and_then(|()| lock.inherit(owner.get()));
                     let holder = self.peer(owner.get());
-                    return Err(LockError::Timeout { holder, waited: timer.waited() });
+                    return heir.ok_or(LockError::Timeout { holder, waited: timer.waited() });
                 }
             }
         }
@@ -586,8 +589,8 @@ impl<T: Shareable> Deref for Guard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         assert!(self.is_mine(), "a forked child does not hold its parent's mutex");
-        // SAFETY: inside the memory, on its alignment, any bytes are a value; we have the lock, and are no forked child,
-        // so no correct participant writes to it while we are borrowed.
+        // SAFETY: inside the memory, on its alignment, any bytes are a value; we have the lock, and are no forked
+        // child, so no correct participant writes to it while we are borrowed.
         unsafe { self.mutex.lock.region().value.as_ref() }
     }
 }

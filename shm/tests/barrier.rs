@@ -114,6 +114,26 @@ fn mtx_4_a_killed_participant_fails_the_waits_of_all() {
 
 /// MTX-4
 #[test]
+fn mtx_4_no_time_at_all_is_enough_to_learn_of_a_death() {
+    let (name, tally_name) = (name("at-once"), name("at-once-tally"));
+    let running = rank(|| {
+        let _barrier = Barrier::open(&name, 2).map_err(text)?;
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(THERE, 1);
+        wait_to_be_ended()
+    });
+    let _forget = [Forget::name(&name), Forget::name(&tally_name)];
+    Tally::open(&tally_name, 1).wait_for_flag(THERE, 0);
+    let mut barrier = Barrier::open(&name, 2).expect("a seat is free");
+    let peer = Peer { seat: 0, pid: running.pids()[0] };
+    kill(&running, 0);
+    running.wait(PATIENCE).expect("it ends");
+    let said = barrier.wait_timeout(Duration::ZERO);
+    assert_eq!(said, Err(BarrierError::PeerDied { peer, generation: 1 }));
+}
+
+/// MTX-4
+#[test]
 fn mtx_4_a_stopped_participant_is_missing_and_never_dead() {
     let (name, tally_name) = (name("stopped"), name("stopped-tally"));
     let running = rank(|| {

@@ -252,6 +252,22 @@ fn mtx_4_a_stopped_owner_is_named_and_never_dead() {
     ended_well(running);
 }
 
+/// MTX-4
+#[test]
+fn mtx_4_no_time_at_all_is_enough_to_inherit() {
+    let (name, tally_name) = (name("at-once"), name("at-once-tally"));
+    let running = rank(|| holds(&name, &tally_name));
+    let _forget = [Forget::name(&name), Forget::name(&tally_name)];
+    Tally::open(&tally_name, 1).wait_for_flag(HELD, 0);
+    let mut mutex = Mutex::<[u64; 2]>::open(&name, 3).expect("a seat is free");
+    let said = mutex.lock_timeout(Duration::ZERO).expect_err("it is held").without_guard();
+    assert!(matches!(said, LockError::Timeout { holder: Some(Peer { seat: 0, .. }), .. }), "{said}");
+    kill(&running, 0);
+    running.wait(PATIENCE).expect("it ends");
+    let said = mutex.lock_timeout(Duration::ZERO).expect_err("it is torn");
+    assert!(matches!(said, LockError::OwnerDied { peer: Peer { seat: 0, .. }, .. }), "{said}");
+}
+
 fn in_a_fork(child: impl FnOnce() -> bool) {
     // SAFETY: the child uses its copies of the handles and ends; glibc keeps its allocator usable there.
     match unsafe { libc::fork() } {

@@ -36,9 +36,9 @@
 //! - LockRecover (Release) with LockTake: so is what the dead left, which the newcomer knows by the proof of death; who
 //!   inherits knows it by its own. Relaxed it would continue the release sequence of the dead one's *taking*, which is
 //!   older than what the dead wrote.
-//! - LockTake (Release) with LockLook (Acquire): who finds a name finds what its holder wrote on its desk before it took
-//!   the lock: from which thread. And (Release of an inheritance, Acquire of a newcomer's look) the heir has read the
-//!   dead one's process number before the newcomer writes its own there.
+//! - LockTake (Release) with LockLook (Acquire): who finds a name finds what its holder wrote on its desk before it
+//!   took the lock: from which thread. And (Release of an inheritance, Acquire of a newcomer's look) the heir has read
+//!   the dead one's process number before the newcomer writes its own there.
 //!
 //! # What a death leaves
 //!

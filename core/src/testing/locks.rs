@@ -1,8 +1,8 @@
 //! The memory of a lock and of a barrier on the heap, for any memory family, with something that they guard.
 //!
 //! # Safety
-//! Reads and writes cells whose races the families notice: loom before it lends the address, the explorer of schedules at
-//! the access; the others run one thread.
+//! Reads and writes cells whose races the families notice: loom before it lends the address, the explorer of schedules
+//! at the access; the others run one thread.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -85,8 +85,8 @@ struct CourtMemory<M: Mem> {
     verdict: M::U64,
     bell: Doorbell<M>,
     seats: Vec<(M::U64, M::U32)>,
-    /// By seat and parity of the generation: a cell is written again two generations later, when the barrier between has
-    /// shown that everybody has read it.
+    /// By seat and parity of the generation: a cell is written again two generations later, when the barrier between
+    /// has shown that everybody has read it.
     said: Vec<[M::Cell<u64>; 2]>,
 }
 

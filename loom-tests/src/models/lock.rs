@@ -199,8 +199,8 @@ fn newcomer(bound: Bound) -> u64 {
     })
 }
 
-/// A handle goes from one thread to another, which takes the lock by it; the first one, with a handle of its own, is not
-/// told that it has the lock itself.
+/// A handle goes from one thread to another, which takes the lock by it; the first one, with a handle of its own, is
+/// not told that it has the lock itself.
 fn moved(bound: Bound) -> u64 {
     explore(bound, move || {
         let world = World::new();

@@ -1,5 +1,5 @@
-//! A barrier with one verdict: what was said before it is heard behind it, all are told the same, and nobody stays asleep
-//! beside a verdict. Loom calls that a deadlock.
+//! A barrier with one verdict: what was said before it is heard behind it, all are told the same, and nobody stays
+//! asleep beside a verdict. Loom calls that a deadlock.
 
 use loom::thread;
 use sapwood_core::mem::{Atom, Mem, Ordering};
