@@ -190,7 +190,9 @@ pub fn spec(participants: usize) -> Result<Spec, Error> {
 /// | it drops its handle, by a panic perhaps   | [`PeerLeft`](BarrierError::PeerLeft), with its name              |
 /// | it dies or leaves after it has arrived    | they pass; the next passage breaks                               |
 /// | it is stopped, or slow                    | nothing, until somebody's time is up                             |
-/// | somebody's time is up: that one's wait says [`Timeout`](BarrierError::Timeout) | [`Broken`](BarrierError::Broken) |
+/// | somebody's time is up                     | [`Broken`](BarrierError::Broken): who was missing                 |
+///
+/// Whose time is up gets [`Timeout`](BarrierError::Timeout), which names all that were missing then.
 ///
 /// Whatever was written before a participant arrived is visible to all behind the barrier.
 ///

@@ -204,13 +204,19 @@ pub fn spec<T: Shareable>(participants: usize) -> Result<Spec, Error> {
     Ok(member::spec(kind::MUTEX, Figures::of::<T>(1), participants, bytes))
 }
 
-/// A number that no other living thread has: the address of something of its own, and, because another process may have
-/// the same number in its own namespace and the same addresses, something random of the process.
-fn here() -> u64 {
+/// The address of something of this thread's own.
+#[inline(always)]
+fn address() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
+/// A number that no other living thread has: its address, and, because another process may have the same number in its
+/// own namespace and the same addresses, something random of the process.
+#[cold]
+fn this_thread() -> u64 {
     static PROCESS: OnceLock<u64> = OnceLock::new();
-    let process = PROCESS.get_or_init(|| RandomState::new().hash_one(0));
-    process ^ HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+    PROCESS.get_or_init(|| RandomState::new().hash_one(0)) ^ address() as u64
 }
 
 /// One handle of a mutex around a `T`, between threads or between processes. Each thread has a handle of its own.
@@ -289,8 +295,8 @@ fn here() -> u64 {
 /// ```
 pub struct Mutex<T: Shareable> {
     lock: Lock<Real, Place<T>>,
-    /// The thread that used this handle last.
-    thread: u64,
+    /// The address of the thread that used this handle last.
+    thread: usize,
     deadline: Duration,
     patience: Patience,
     watch: Watch,
@@ -449,17 +455,21 @@ impl<T: Shareable> Mutex<T> {
         if !self.member.is_mine() {
             return Err(LockError::Forked);
         }
-        let thread = here();
+        let thread = address();
         if self.thread != thread {
             self.thread = thread;
-            self.lock.note(thread);
+            self.lock.note(this_thread());
         }
         match self.lock.try_take() {
-            Err(owner) if owner == self.lock.me() || self.lock.is_held_by_thread(thread) => {
-                Err(LockError::WouldDeadlock)
-            }
+            Err(owner) if self.is_ours(owner) => Err(LockError::WouldDeadlock),
             tried => Ok(tried),
         }
+    }
+
+    /// Whether this thread has the lock, by this handle or another one.
+    #[cold]
+    fn is_ours(&self, owner: Owner) -> bool {
+        owner == self.lock.me() || self.lock.is_held_by_thread(this_thread())
     }
 
     #[cold]
@@ -496,7 +506,7 @@ impl<T: Shareable> Mutex<T> {
                 Err(Stop::TimedOut { .. }) => {
                     let heir = look().err().and_then(|()| lock.inherit(owner.get()));
                     let holder = self.peer(owner.get());
-                    return heir.ok_or(LockError::Timeout { holder, waited: timer.waited() });
+                    return heir.ok_or_else(|| LockError::Timeout { holder, waited: timer.waited() });
                 }
             }
         }
