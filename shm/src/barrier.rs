@@ -2,7 +2,7 @@
 //! [`sapwood_core::muster`] for the protocol.
 //!
 //! # Safety
-//! Lends atomic words, in which any bytes are a value. Addresses are found once, by [`Memory::at`], which checks that
+//! Lends atomic words, in which any bytes are a value. Addresses are found once, by `Memory::at`, which checks that
 //! they lie inside; seats are checked against a number from private memory; the memory is mapped as long as the handle
 //! lives.
 #![allow(unsafe_code)]
