@@ -9,6 +9,8 @@
 //! | [`processes`], [`Rank`]: starting ranks, and what a launcher says | `sapwood-shm` |
 //! | [`channel`]: queues at which one can wait, between threads and between processes | `sapwood-shm` |
 //! | [`ring`]: queues of values, streams of bytes and newest values, between threads and processes | `sapwood-shm` |
+//! | [`mutex`], [`barrier`]: a lock whose owner may die, and passing together | `sapwood-shm` |
+//! | [`select`]: waiting for several of these at once, as futures, by descriptors | `sapwood-shm` |
 //! | [`link`]: messages and tensors between two ends | `sapwood-core`, `sapwood-shm` |
 //! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
 //!
@@ -32,7 +34,7 @@
 
 pub use sapwood_shm as shm;
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{channel, link, ring};
+pub use sapwood_shm::{barrier, channel, link, mutex, ring, select};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.

@@ -230,6 +230,22 @@ pub enum Site {
     LocalClose,
     /// `ring::local`: somebody finds it closed.
     LocalCloseLoad,
+    /// `lock`: the lock is taken, from nobody or from the dead.
+    LockTake,
+    /// `lock`: the lock is given back.
+    LockFree,
+    /// `lock`: somebody looks who has it.
+    LockLook,
+    /// `lock`: a newcomer gives back what its predecessor had.
+    LockRecover,
+    /// `muster`: the verdict of a generation is written.
+    MusterDecide,
+    /// `muster`: it is read.
+    MusterLook,
+    /// `muster`: a participant says that it has left.
+    MusterLeave,
+    /// `muster`: another looks at that.
+    MusterLookLeft,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -367,4 +383,28 @@ pub enum Bug {
     BellsCloseForReaders,
     /// `ring::bells`: a close rings for senders only.
     BellsCloseForSenders,
+    /// Who waits does not say so in the lock's word.
+    LockSilentWaiter,
+    /// Who takes a free lock forgets that somebody waits.
+    LockForgetsWaiters,
+    /// A lock is given back by a store over whatever the word says.
+    LockFreeByStore,
+    /// Sleepers are woken before the lock is given back.
+    LockRingFirst,
+    /// Who takes a lock from the dead does not say so to those that come after.
+    LockForgetsDeath,
+    /// Who takes a lock from the dead does not look whether they have it still.
+    LockInheritByStore,
+    /// A newcomer leaves what its predecessor had.
+    LockNoRecovery,
+    /// The verdict that somebody is missing comes without a second look.
+    MusterNoSecondLook,
+    /// That verdict is written over whatever is there.
+    MusterBreakByStore,
+    /// A verdict on the next generation is taken for one on ours.
+    MusterNextIsOurs,
+    /// Sleepers are woken before the verdict is written.
+    MusterRingFirst,
+    /// The verdict is written once the next participant has come, not once all have.
+    MusterEarly,
 }

@@ -26,6 +26,8 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
+            LockTake | LockFree | LockLook | LockRecover => (),
+            MusterDecide | MusterLook | MusterLeave | MusterLookLeft => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -44,6 +46,9 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
             BellsForgetTheSeal | BellsCloseForReaders | BellsCloseForSenders => (),
+            LockSilentWaiter | LockForgetsWaiters | LockFreeByStore | LockRingFirst => (),
+            LockForgetsDeath | LockInheritByStore | LockNoRecovery => (),
+            MusterNoSecondLook | MusterBreakByStore | MusterNextIsOurs | MusterRingFirst | MusterEarly => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

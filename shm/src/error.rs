@@ -118,8 +118,8 @@ pub enum Error {
         /// Ours.
         expected: (u64, u64),
     },
-    /// The segment holds a ring of other values, or of another capacity.
-    #[error("the segment holds a ring of {found}, this program expects one of {expected}")]
+    /// The segment holds other values, or as many others.
+    #[error("the segment was made for {found}, this program expects {expected}")]
     OtherRing {
         /// The segment's.
         found: Box<Figures>,
@@ -143,8 +143,8 @@ pub enum Error {
         /// The least.
         least: usize,
     },
-    /// No ring has that many participants.
-    #[error("a ring has 1 to {most} participants, and {asked} were asked for")]
+    /// Nothing has that many participants.
+    #[error("1 to {most} participants are possible here, and {asked} were asked for")]
     Participants {
         /// What was asked for.
         asked: usize,

@@ -6,6 +6,7 @@
 
 mod alloc;
 mod arena;
+pub mod barrier;
 pub mod channel;
 mod error;
 mod fd_pass;
@@ -17,6 +18,7 @@ pub mod link;
 mod liveness;
 mod lock;
 mod memory;
+pub mod mutex;
 mod named;
 mod prices;
 mod processes;

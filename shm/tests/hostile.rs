@@ -18,6 +18,8 @@ use sapwood_core::mem::Real;
 use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
+use sapwood_shm::barrier::Barrier;
+use sapwood_shm::mutex::{LockError, Mutex};
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{AllocError, Error, Group, Life, Rendezvous, Segment, link, prices};
 
@@ -189,6 +191,8 @@ fn note<V>(answers: &mut Answers, what: &str, said: Result<V, impl std::fmt::Deb
     *answers.entry(format!("{what}: {word}")).or_default() += 1;
 }
 
+/// For calls that wait.
+const SOON: Duration = Duration::from_millis(1);
 /// Calls on each object, a turn; enough for the bad peer to be met, and successors come when an end has failed.
 const TURNS: usize = 100_000;
 
@@ -333,6 +337,39 @@ fn messages(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Resu
     Ok(())
 }
 
+fn locks(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || Mutex::<[u64; 4]>::open(name, 4);
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS {
+        for mutex in &mut ends {
+            let locked = if i % 64 == 0 { mutex.lock_timeout(SOON) } else { mutex.try_lock() };
+            note(answers, "lock", locked.as_ref().map(drop));
+            if let Ok(mut guard) = locked.or_else(LockError::into_guard) {
+                *guard = [i as u64; 4];
+                guard.mark_consistent();
+            }
+        }
+        if i % 10_000 == 9_999 {
+            ends[i / 10_000 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
+fn meetings(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let (mut one, mut two) = (Barrier::open(name, 2)?, Barrier::open(name, 2)?);
+    opened();
+    for _ in 0..TURNS / 1000 {
+        std::thread::scope(|s| {
+            let other = s.spawn(|| two.wait_timeout(SOON));
+            note(answers, "wait", one.wait_timeout(SOON));
+            note(answers, "wait", other.join().expect("it does not panic"));
+        });
+    }
+    Ok(())
+}
+
 /// One object, beside the bad peer. Every call must come back long before `PATIENCE` is over.
 fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
     let (say, said) = mpsc::channel();
@@ -365,7 +402,7 @@ fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
 
 #[test]
 fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
-    let works: [(&str, Work); 7] = [
+    let works: [(&str, Work); 9] = [
         ("spsc", values),
         ("mpmc", many),
         ("stream", bytes),
@@ -373,9 +410,11 @@ fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
         ("frames", loans),
         ("jobs", work_items),
         ("link", messages),
+        ("mutex", locks),
+        ("barrier", meetings),
     ];
     let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
-    beside_a_bad_peer("rings", 42, |i, name, go| {
+    beside_a_bad_peer("rings", 54, |i, name, go| {
         let (what, work) = works[i % works.len()];
         let found = object(name, work, i / works.len() % 4 != 3, go);
         let mut all = all.borrow_mut();

@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
 use sapwood_shm::channel::{Channel, FrameChannel, RecvError, SendError};
+use sapwood_shm::mutex::Mutex;
 use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Segment, link};
 
@@ -239,4 +240,19 @@ fn a_link_is_quiet() {
             assert_eq!((got.tag, into), (1, [1; 100]));
         }
     });
+}
+
+#[test]
+fn a_lock_that_nobody_else_wants_is_quiet() {
+    for make in [|| Mutex::new(0_u64), || Mutex::create(0_u64, 2)] {
+        is_quiet("taken and given back", move || {
+            let (mut mutex, mut i) = (make().expect("memory"), 0);
+            move || {
+                i += 1;
+                let mut guard = mutex.lock().expect("it is free");
+                *guard += 1;
+                assert_eq!(*guard, i);
+            }
+        });
+    }
 }

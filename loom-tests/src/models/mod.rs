@@ -7,8 +7,10 @@ pub mod board;
 pub mod claim;
 pub mod doorbell;
 pub mod latest;
+pub mod lock;
 pub mod member;
 pub mod mpmc;
+pub mod muster;
 pub mod spsc;
 pub mod stream;
 

@@ -41,6 +41,7 @@ mod common;
 mod frames;
 mod jobs;
 mod links;
+mod locks;
 mod many;
 mod named;
 mod rings;
@@ -104,6 +105,14 @@ const SCENARIOS: &[Scenario] = &[
     (channel::StallSend::NAME, stall::<channel::StallSend>),
     (channel::SendFrame::NAME, die::<channel::SendFrame>),
     (channel::RecvFrame::NAME, die::<channel::RecvFrame>),
+    (locks::Take::NAME, die::<locks::Take>),
+    (locks::Change::NAME, die::<locks::Change>),
+    (locks::GiveBack::NAME, die::<locks::GiveBack>),
+    (locks::Inherit::NAME, die::<locks::Inherit>),
+    (locks::Recover::NAME, die::<locks::Recover>),
+    (locks::ArriveFirst::NAME, die::<locks::ArriveFirst>),
+    (locks::ArriveLast::NAME, die::<locks::ArriveLast>),
+    (locks::Leave::NAME, die::<locks::Leave>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
     (rivals::Leaving::NAME, stall::<rivals::Leaving>),
     (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
