@@ -127,7 +127,6 @@ pub enum RecvValueError {
 pub struct FrameChannel {
     frames: Frames,
     bells: InSegment,
-    name: Option<Box<str>>,
     told: [u64; 2],
     looked: u64,
     patience: Patience,
@@ -151,8 +150,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`Channel::open`](super::Channel::open), and [`Error::Frames`].
     pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        let opened = Frames::open_on(GROUND, name, frames, bytes, participants)?;
-        Ok(Self::on(opened, Some(name.into())))
+        Ok(Self::on(Frames::open_on(GROUND, name, frames, bytes, participants)?))
     }
 
     /// A handle of a new channel without a name, in a [`segment`](Self::segment) to be inherited or sent.
@@ -160,7 +158,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`frame_spec`], and [`Error::NoSpace`].
     pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::create_on(GROUND, frames, bytes, participants)?, None))
+        Ok(Self::on(Frames::create_on(GROUND, frames, bytes, participants)?))
     }
 
     /// A handle of the channel in a segment that was made with [`frame_spec`], inherited or received.
@@ -168,23 +166,15 @@ impl FrameChannel {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::attach_on(GROUND, segment, frames, bytes)?, None))
+        Ok(Self::on(Frames::attach_on(GROUND, segment, frames, bytes)?))
     }
 
-    fn on(frames: Frames, name: Option<Box<str>>) -> Self {
+    fn on(frames: Frames) -> Self {
         let bells = InSegment::new(frames.member().memory());
         let farewell = Farewell::new(Where::Processes(bells.clone()));
         let (patience, told, looked) = (Patience::default(), [0; 2], 0);
-        let mut channel = FrameChannel {
-            frames,
-            bells,
-            name,
-            told,
-            looked,
-            patience,
-            limit: DEADLINE,
-            _farewell: farewell,
-        };
+        let mut channel =
+            FrameChannel { frames, bells, told, looked, patience, limit: DEADLINE, _farewell: farewell };
         channel.hear();
         channel
     }
@@ -196,7 +186,7 @@ impl FrameChannel {
     pub fn try_clone(&self) -> Result<Self, Error> {
         let segment = self.segment();
         let frames = Frames::attach_on(GROUND, segment, self.frames.frames(), self.frames.bytes())?;
-        let twin = Self::on(frames, self.name.clone());
+        let twin = Self::on(frames);
         Ok(twin.with_deadline(self.limit).with_waiting(self.patience.policy()))
     }
 
@@ -364,9 +354,15 @@ impl FrameChannel {
         }
     }
 
-    fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
+    /// One direction, to be waited for, and how this handle waits.
+    pub(crate) fn side(&mut self, way: Way) -> (impl Ready<'_>, &mut Patience) {
         let FrameChannel { frames, bells, told, looked, patience, .. } = self;
-        wait.on(FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
+        (FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
+    }
+
+    fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
+        let (side, patience) = self.side(way);
+        wait.on(side, patience)
     }
 
     /// Somebody was found dead, or has left the seat to us: it may have owed a ring.
