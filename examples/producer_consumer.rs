@@ -8,9 +8,9 @@
 //!   producer 0 has sent its 2000 numbers
 //!   producer 1 has sent its 2000 numbers
 //!   the jobs are closed; workers finish what is left
-//!   worker 0 has squared 1310 numbers, and found the jobs drained
-//!   worker 1 has squared 1353 numbers, and found the jobs drained
-//!   worker 2 has squared 1337 numbers, and found the jobs drained
+//!   worker 0 has squared 148 numbers, and found the jobs drained
+//!   worker 2 has squared 544 numbers, and found the jobs drained
+//!   worker 1 has squared 3308 numbers, and found the jobs drained
 //!   the results are closed
 //!   4000 results came, with the sum 21325334000, as it should be
 //! between processes

@@ -502,6 +502,25 @@ fn another_type_and_another_thing_are_refused() {
 }
 
 #[test]
+fn a_name_whose_holders_are_all_gone_begins_anew() {
+    let name = name("anew");
+    let _forget = Forget::name(&name);
+    let open = || Channel::<u64>::open(&name, 4, 2);
+    let mut old = open().expect("memory");
+    old.send(1).expect("room");
+    old.close();
+    let nonce = old.segment().expect("in one").nonce();
+    let kept = open().expect("a seat is free");
+    drop(old);
+    let mut same = open().expect("a seat is free");
+    assert_eq!((same.recv(), same.recv()), (Ok(1), Err(RecvError::Drained)), "as long as one has it");
+    drop((same, kept));
+    let mut new = open().expect("memory");
+    assert_ne!(new.segment().expect("in one").nonce(), nonce);
+    assert_eq!((new.state(), new.try_recv()), (State::Open, Err(RecvError::Empty)));
+}
+
+#[test]
 fn a_stale_token_and_a_broken_one_open_nothing() {
     let name = name("stale");
     let forget = Forget::name(&name);

@@ -107,8 +107,9 @@ fn a_reader_whose_last_sender_is_killed_is_told_who() {
     let running = companion(|| {
         let mut tx = open().map_err(text)?;
         tx.send_all([1, 2]).map_err(text)?;
-        Tally::open(&tally_name, 1).set_flag(TURN, 1);
-        std::mem::forget(tx);
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(TURN, 1);
+        std::mem::forget((tx, tally));
         Ok(())
     });
     let _forget = [Forget::name(&name), Forget::name(&tally_name)];
@@ -139,7 +140,8 @@ fn a_stopped_participant_is_not_dead() {
     let open = || Channel::<u64>::open(&name, 4, 2);
     let running = rank(|| {
         let mut tx = open().map_err(text)?.with_deadline(3 * PATIENCE);
-        Tally::open(&tally_name, 1).set_flag(TURN, 1);
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(TURN, 1);
         tx.recv().map_err(text)?;
         tx.send(2).map_err(text)
     });
@@ -165,8 +167,9 @@ fn frames_of_a_killed_reader_are_counted_and_free_again() {
     let running = companion(|| {
         let mut rx = open().map_err(text)?;
         std::mem::forget(rx.recv().map_err(text)?);
-        Tally::open(&tally_name, 1).set_flag(TURN, 1);
-        std::mem::forget(rx);
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(TURN, 1);
+        std::mem::forget((rx, tally));
         Ok(())
     });
     let _forget = [Forget::name(&name), Forget::name(&tally_name)];

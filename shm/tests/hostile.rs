@@ -20,6 +20,7 @@ use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::barrier::Barrier;
 use sapwood_shm::mutex::{LockError, Mutex};
+use sapwood_shm::channel::{Channel, FrameChannel};
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{AllocError, Error, Group, Life, Rendezvous, Segment, link, prices};
 
@@ -370,6 +371,44 @@ fn meetings(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Resu
     Ok(())
 }
 
+fn channels(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || Channel::<[u64; 3]>::open(name, 4, 4);
+    let mut ends = [open()?, open()?];
+    opened();
+    let (mut some, short) = (Vec::new(), Duration::from_micros(200));
+    for i in 0..TURNS / 50 {
+        let [tx, rx] = &mut ends;
+        note(answers, "send", tx.send_timeout([7; 3], short));
+        note(answers, "try_send", rx.try_send([7; 3]));
+        note(answers, "recv", rx.recv_timeout(short));
+        note(answers, "batch", rx.recv_batch_timeout(&mut some, 3, short));
+        note(answers, "state", Ok::<_, ()>(tx.state()));
+        assert!(some.len() <= 3 && tx.len() <= 8);
+        some.clear();
+        if i % 500 == 499 {
+            ends[i / 500 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
+fn channels_of_frames(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || FrameChannel::open(name, 4, 300, 4).map(|c| c.with_deadline(Duration::from_micros(200)));
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS / 50 {
+        let [tx, rx] = &mut ends;
+        note(answers, "send", tx.send_value(&[i as u64; 9]));
+        note(answers, "recv", rx.recv_value::<[u64; 9]>());
+        note(answers, "bytes", rx.recv().map(|m| assert!(m.len() <= 320)));
+        note(answers, "state", Ok::<_, ()>(rx.state()));
+        if i % 500 == 499 {
+            ends[i / 500 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
 /// One object, beside the bad peer. Every call must come back long before `PATIENCE` is over.
 fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
     let (say, said) = mpsc::channel();
@@ -402,7 +441,7 @@ fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
 
 #[test]
 fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
-    let works: [(&str, Work); 9] = [
+    let works: &[(&str, Work)] = &[
         ("spsc", values),
         ("mpmc", many),
         ("stream", bytes),
@@ -412,9 +451,11 @@ fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
         ("link", messages),
         ("mutex", locks),
         ("barrier", meetings),
+        ("channel", channels),
+        ("channel of frames", channels_of_frames),
     ];
     let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
-    beside_a_bad_peer("rings", 54, |i, name, go| {
+    beside_a_bad_peer("rings", 6 * works.len(), |i, name, go| {
         let (what, work) = works[i % works.len()];
         let found = object(name, work, i / works.len() % 4 != 3, go);
         let mut all = all.borrow_mut();

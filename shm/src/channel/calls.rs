@@ -131,9 +131,15 @@ impl<T: Send> Channel<T> {
         }
     }
 
+    /// One direction, to be waited for, and how this handle waits.
+    pub(crate) fn side(&mut self, way: Way) -> (Side<'_, T>, &mut Patience) {
+        let Channel { carrier, farewell, patience, .. } = self;
+        (Side { carrier: carrier.as_mut(), bells: &farewell.bells, way }, patience)
+    }
+
     fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
-        let side = Side { carrier: self.carrier.as_mut(), bells: &self.farewell.bells, way };
-        wait.on(side, &mut self.patience)
+        let (side, patience) = self.side(way);
+        wait.on(side, patience)
     }
 
     #[cold]

@@ -128,7 +128,6 @@ pub enum RecvValueError {
 pub struct FrameChannel {
     frames: Frames,
     bells: InSegment,
-    name: Option<Box<str>>,
     told: [u64; 2],
     looked: u64,
     /// What a wait beside others has learnt.
@@ -154,8 +153,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`Channel::open`](super::Channel::open), and [`Error::Frames`].
     pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        let opened = Frames::open_on(GROUND, name, frames, bytes, participants)?;
-        Ok(Self::on(opened, Some(name.into())))
+        Ok(Self::on(Frames::open_on(GROUND, name, frames, bytes, participants)?))
     }
 
     /// A handle of a new channel without a name, in a [`segment`](Self::segment) to be inherited or sent.
@@ -163,7 +161,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`frame_spec`], and [`Error::NoSpace`].
     pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::create_on(GROUND, frames, bytes, participants)?, None))
+        Ok(Self::on(Frames::create_on(GROUND, frames, bytes, participants)?))
     }
 
     /// A handle of the channel in a segment that was made with [`frame_spec`], inherited or received.
@@ -171,17 +169,16 @@ impl FrameChannel {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::attach_on(GROUND, segment, frames, bytes)?, None))
+        Ok(Self::on(Frames::attach_on(GROUND, segment, frames, bytes)?))
     }
 
-    fn on(frames: Frames, name: Option<Box<str>>) -> Self {
+    fn on(frames: Frames) -> Self {
         let bells = InSegment::new(frames.member().memory());
         let farewell = Farewell::new(Where::Processes(bells.clone()));
         let (patience, told, looked) = (Patience::default(), [0; 2], 0);
         let mut channel = FrameChannel {
             frames,
             bells,
-            name,
             told,
             looked,
             news: [None; 2],
@@ -200,7 +197,7 @@ impl FrameChannel {
     pub fn try_clone(&self) -> Result<Self, Error> {
         let segment = self.segment();
         let frames = Frames::attach_on(GROUND, segment, self.frames.frames(), self.frames.bytes())?;
-        let twin = Self::on(frames, self.name.clone());
+        let twin = Self::on(frames);
         Ok(twin.with_deadline(self.limit).with_waiting(self.patience.policy()))
     }
 
@@ -378,14 +375,15 @@ impl FrameChannel {
         }
     }
 
-    fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
+    /// One direction, to be waited for, and how this handle waits.
+    pub(crate) fn side(&mut self, way: Way) -> (impl Ready<'_>, &mut Patience) {
         let FrameChannel { frames, bells, told, looked, patience, .. } = self;
-        wait.on(FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
+        (FrameSide { frames, bells, told: &mut told[way as usize], looked, way }, patience)
     }
 
-    fn side(&mut self, way: Way) -> FrameSide<'_> {
-        let FrameChannel { frames, bells, told, looked, .. } = self;
-        FrameSide { frames, bells, told: &mut told[way as usize], looked, way }
+    fn wait(&mut self, way: Way, wait: &mut Wait) -> Result<(), Over> {
+        let (side, patience) = self.side(way);
+        wait.on(side, patience)
     }
 
     pub(super) fn bells(&self) -> Where {
@@ -398,12 +396,12 @@ impl FrameChannel {
 
     /// Whether a call would not wait, as far as memory says.
     pub(super) fn is_ready(&mut self, way: Way) -> bool {
-        self.news[way as usize].is_some() || self.side(way).ready(false)
+        self.news[way as usize].is_some() || self.side(way).0.is_ready()
     }
 
     /// The same with proof. What it learns the next try says.
     pub(super) fn look(&mut self, way: Way) -> bool {
-        let said = self.side(way).look();
+        let said = self.side(way).0.look();
         told(said, &mut self.news[way as usize])
     }
 

@@ -37,12 +37,12 @@
 
 mod bells;
 mod calls;
-mod carry;
+pub(crate) mod carry;
 mod error;
 mod frames;
 mod iter;
 mod local;
-mod ready;
+pub(crate) mod ready;
 mod shared;
 mod stats;
 mod token;

@@ -29,7 +29,7 @@ pub(super) fn bell(bells: &Bells<Real>, way: Way) -> &Doorbell<Real> {
 }
 
 /// One direction of a channel's handle.
-pub(super) struct Side<'a, T> {
+pub(crate) struct Side<'a, T> {
     pub(super) carrier: &'a mut dyn Carry<T>,
     pub(super) bells: &'a Where,
     pub(super) way: Way,
