@@ -286,21 +286,22 @@ fn the_end_is_told(bound: Bound) -> u64 {
 /// All models of the queue between threads.
 pub fn all() -> Vec<Model> {
     let (long, wide): (&[Bound], &[Bound]) = (&[Some(3)], &[Some(2)]);
+    // The small ones first: mutants are shown to each until one fails.
     vec![
+        Model::new("local: a batch at once", 2, long, a_batch_at_once),
+        Model::new("local: told of a push", 2, long, told_of_a_push),
+        Model::new("local: told of a pop", 2, long, told_of_a_pop),
+        Model::new("local: the end is told", 2, long, the_end_is_told),
+        Model::new("local: a short batch", 2, long, a_short_batch),
+        Model::new("local: batches, capacity 2", 2, long, |b| batches(2, b)),
+        Model::new("local: batches, capacity 4", 2, long, |b| batches(4, b)),
+        Model::new("local: close against push, capacity 1", 2, long, |b| close_against_push(1, b)),
+        Model::new("local: close against push, capacity 2", 2, long, |b| close_against_push(2, b)),
         Model::new("local: two producers, capacity 1", 2, long, |b| two_producers(1, b)),
         Model::new("local: two producers, capacity 2", 2, long, |b| two_producers(2, b)),
         Model::new("local: two consumers, capacity 1", 2, long, |b| two_consumers(1, b)),
         Model::new("local: two consumers, capacity 2", 1, wide, |b| two_consumers(2, b)),
         Model::new("local: two and two, capacity 1", 1, wide, |b| two_and_two(1, b)),
         Model::new("local: two and two, capacity 2", 1, wide, |b| two_and_two(2, b)),
-        Model::new("local: batches, capacity 2", 2, long, |b| batches(2, b)),
-        Model::new("local: batches, capacity 4", 2, long, |b| batches(4, b)),
-        Model::new("local: a batch at once", 2, long, a_batch_at_once),
-        Model::new("local: a short batch", 2, long, a_short_batch),
-        Model::new("local: told of a push", 2, long, told_of_a_push),
-        Model::new("local: told of a pop", 2, long, told_of_a_pop),
-        Model::new("local: close against push, capacity 1", 2, long, |b| close_against_push(1, b)),
-        Model::new("local: close against push, capacity 2", 2, long, |b| close_against_push(2, b)),
-        Model::new("local: the end is told", 2, long, the_end_is_told),
     ]
 }
