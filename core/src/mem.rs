@@ -407,4 +407,12 @@ pub enum Bug {
     MusterRingFirst,
     /// The verdict is written once the next participant has come, not once all have.
     MusterEarly,
+    /// A push whose claim is refused by the closed bit claims all the same.
+    LocalClaimOverClose,
+    /// A consumer says "empty" of an open ring whose next place is not full, without comparing the positions.
+    LocalEmptyUncompared,
+    /// A producer says "full" where the next place is not free, without comparing the positions.
+    LocalFullUncompared,
+    /// A batch is published from its first value to its last.
+    LocalPublishForward,
 }

@@ -18,5 +18,5 @@ pub use heap::Heap;
 pub use hostile::{Adversary, Hostile, TICK};
 pub use locks::{Court, Latch};
 pub use pipe::MemoryPipe;
-pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use rings::{Latest, Local, Mpmc, Spsc, Stream};
 pub use works::{Table, Yard};

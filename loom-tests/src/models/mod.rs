@@ -8,6 +8,7 @@ pub mod claim;
 pub mod doorbell;
 pub mod latest;
 pub mod lock;
+pub mod local;
 pub mod member;
 pub mod mpmc;
 pub mod muster;
