@@ -249,7 +249,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
         let back = end.back.load(Ordering::Relaxed);
         M::pause(back.max(1));
         let more = self.slot(next).load(Ordering::Relaxed) == next;
-        let now = if more { BACK } else { back - back.div_ceil(8) };
+        let now = if more { BACK } else { back.saturating_sub(1) };
         if now != back {
             end.back.store(now, Ordering::Relaxed);
         }
