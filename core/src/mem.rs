@@ -336,6 +336,14 @@ pub enum Bug {
     LocalNoVoid,
     /// A consumer says "drained" of a closed ring whose next place is not full, without comparing the positions.
     LocalDrainedEarly,
+    /// A push whose claim is refused by the closed bit claims all the same.
+    LocalClaimOverClose,
+    /// A consumer says "empty" of an open ring whose next place is not full, without comparing the positions.
+    LocalEmptyUncompared,
+    /// A producer says "full" where the next place is not free, without comparing the positions.
+    LocalFullUncompared,
+    /// A batch is published from its first value to its last.
+    LocalPublishForward,
     /// `ring::bells`: who gives a place of a closed queue back rings for senders only.
     BellsForgetTheSeal,
     /// `ring::bells`: a close rings for readers only.

@@ -102,7 +102,7 @@ const STATE_BITS: u32 = NEXT.trailing_zeros();
 /// Turns of a spin loop for which a call stands back at most. See "Standing back" at the top.
 const BACK: u32 = 127;
 /// How often it does so at a place that somebody is in the middle of, before the answer is Busy.
-const LOOKS: u32 = 3;
+const LOOKS: u32 = 2;
 
 /// Tail or head, on a line of its own.
 #[repr(C)]
@@ -126,8 +126,9 @@ impl<M: Mem> Ends<M> {
         Ends { tail: end(), head: end() }
     }
 
+    /// Tail and head, as they are now.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn load(&self) -> (u64, u64) {
+    pub fn words(&self) -> (u64, u64) {
         (self.tail.word.load(Ordering::Relaxed), self.head.word.load(Ordering::Relaxed))
     }
 }
@@ -236,20 +237,21 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
     /// Leaves the lines to whoever was faster, for a while, and looks where the end is then.
     #[cold]
     fn lost(&self, end: &End<M>) -> u64 {
-        M::pause(BACK);
+        M::pause(2 * BACK);
         end.word.load(Ordering::Relaxed)
     }
 
     /// Somebody is in the middle of the place at `end`: stands back for as long as it has paid to. It has if afterwards
-    /// more than that place has come, which is what `came` says of the other end's word.
+    /// the place behind it, whose word is `next` then, is done too. (Slots are looked at, because the other side's end
+    /// would be taken from it.)
     #[cold]
-    fn held_up(&self, end: &End<M>, other: &End<M>, came: impl FnOnce(u64) -> u64) -> u64 {
+    fn held_up(&self, end: &End<M>, next: u64) -> u64 {
         let back = end.back.load(Ordering::Relaxed);
         M::pause(back.max(1));
-        let more = came(other.word.load(Ordering::Relaxed)) > NEXT;
-        let next = if more { BACK } else { back - back.div_ceil(8) };
-        if next != back {
-            end.back.store(next, Ordering::Relaxed);
+        let more = self.slot(next).load(Ordering::Relaxed) == next;
+        let now = if more { BACK } else { back - back.div_ceil(8) };
+        if now != back {
+            end.back.store(now, Ordering::Relaxed);
         }
         end.word.load(Ordering::Relaxed)
     }
@@ -277,6 +279,12 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
                 }
                 match self.region.ends().tail.word.cas(tail, tail.wrapping_add(k * NEXT), Ordering::Relaxed) {
                     Ok(_) => return Ok((tail, k)),
+                    Err(found) if M::broken(Bug::LocalClaimOverClose) && found == tail | CLOSED => {
+                        let next = found.wrapping_add(k * NEXT);
+                        if self.region.ends().tail.word.cas(found, next, Ordering::Relaxed).is_ok() {
+                            return Ok((tail, k));
+                        }
+                    }
                     Err(_) => tail = self.lost(&self.region.ends().tail),
                 }
             } else {
@@ -303,15 +311,14 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
         // A slot that is a lap behind is full or held; one that is ahead shows that the tail is old.
         if (word.wrapping_sub(tail) as i64) < 0 {
             let head = ends.head.word.load(Ordering::Relaxed);
-            if tail.wrapping_sub(head) == self.lap() {
+            if tail.wrapping_sub(head) == self.lap() || M::broken(Bug::LocalFullUncompared) {
                 return Err(PushError::Full(()));
             }
             *looks += 1;
             if *looks > LOOKS {
                 return Err(PushError::Busy { owner: Owner::NOBODY, value: () });
             }
-            let room = |head: u64| head.wrapping_add(self.lap()).wrapping_sub(tail);
-            return Ok(self.held_up(&ends.tail, &ends.head, room));
+            return Ok(self.held_up(&ends.tail, tail.wrapping_add(NEXT)));
         }
         Ok(ends.tail.word.load(Ordering::Relaxed))
     }
@@ -444,7 +451,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
         }
         if (word.wrapping_sub(head) as i64) <= 0 {
             let tail = ends.tail.word.load(M::at(Site::LocalCloseLoad, Ordering::Acquire));
-            if tail == head {
+            if tail == head || M::broken(Bug::LocalEmptyUncompared) && tail & CLOSED == 0 {
                 return Err(PopError::Empty);
             }
             if tail == head | CLOSED || M::broken(Bug::LocalDrainedEarly) && tail & CLOSED != 0 {
@@ -454,7 +461,7 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
             if *looks > LOOKS {
                 return Err(PopError::Busy { owner: Owner::NOBODY });
             }
-            return Ok(self.held_up(&ends.head, &ends.tail, |tail| tail.wrapping_sub(head)));
+            return Ok(self.held_up(&ends.head, head.wrapping_add(NEXT) | FULL));
         }
         Ok(ends.head.word.load(Ordering::Relaxed))
     }
@@ -508,10 +515,9 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
     /// Values in the ring, roughly: others may be in the middle of something.
     pub fn len(&self) -> usize {
         let ends = self.region.ends();
-        // In this order the difference is never negative; it may be too large.
-        let head = ends.head.word.load(M::at(Site::LocalCloseLoad, Ordering::Acquire));
-        let tail = ends.tail.word.load(Ordering::Relaxed);
-        ((tail.wrapping_sub(head) >> STATE_BITS) as usize).min(self.capacity())
+        let (head, tail) = (ends.head.word.load(Ordering::Relaxed), ends.tail.word.load(Ordering::Relaxed));
+        let between = tail.wrapping_sub(head) as i64 >> STATE_BITS;
+        between.clamp(0, self.capacity() as i64) as usize
     }
 
     /// Whether nothing is in the ring, roughly.
@@ -537,6 +543,7 @@ impl<M: Mem, T, R: Region<M, T>> Drop for Fill<'_, M, T, R> {
     fn drop(&mut self) {
         // From the last to the first: who sees one full finds those behind it full too.
         for i in (0..self.k).rev() {
+            let i = if M::broken(Bug::LocalPublishForward) { self.k - 1 - i } else { i };
             let at = self.at.wrapping_add(i * NEXT);
             let state = if i < self.written || M::broken(Bug::LocalNoVoid) { FULL } else { VOID };
             // Pairs with LocalPopLoad.

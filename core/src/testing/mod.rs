@@ -16,5 +16,5 @@ pub use crash::{Crash, Killed};
 pub use heap::Heap;
 pub use hostile::{Adversary, Hostile, TICK};
 pub use pipe::MemoryPipe;
-pub use rings::{Latest, Mpmc, Spsc, Stream};
+pub use rings::{Latest, Local, Mpmc, Spsc, Stream};
 pub use works::{Table, Yard};

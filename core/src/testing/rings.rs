@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::mem::{Atom, Mem, RaceCell};
-use crate::ring::{CapacityError, latest, mpmc, spsc, stream};
+use crate::ring::{CapacityError, latest, local, mpmc, spsc, stream};
 use crate::shareable::Shareable;
 
 macro_rules! shared {
@@ -108,6 +108,64 @@ unsafe impl<M: Mem, T: Shareable> mpmc::Region<M, T> for Mpmc<M, T> {
     }
     fn shift(&self) -> u32 {
         self.0.shift
+    }
+}
+
+/// The memory of a queue between threads.
+pub struct Local<M: Mem, T: Copy> {
+    ends: local::Ends<M>,
+    words: Vec<M::U64>,
+    cells: Vec<M::Cell<T>>,
+    shift: u32,
+}
+
+// SAFETY: the words are atomics, and the cells are guarded by the protocol that the tests check.
+unsafe impl<M: Mem, T: Copy + Send> Send for Local<M, T> {}
+// SAFETY: as above.
+unsafe impl<M: Mem, T: Copy + Send> Sync for Local<M, T> {}
+
+impl<M: Mem, T: Copy> fmt::Debug for Local<M, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("shift", &self.shift).finish_non_exhaustive()
+    }
+}
+
+impl<M: Mem, T: Copy> Local<M, T> {
+    /// An empty queue whose first position is `start` (modulo 2^62), and whose places hold `value`.
+    ///
+    /// # Errors
+    /// As [`local::shift_of`].
+    pub fn queue(capacity: usize, start: u64, value: T) -> Result<local::Queue<M, T, Self>, CapacityError> {
+        let shift = local::shift_of(capacity, 8 + size_of::<T>())?;
+        let memory = Local {
+            ends: local::Ends::new(start),
+            words: (0..1 << shift).map(|i| M::U64::new(local::empty(i, shift, start))).collect(),
+            cells: (0..1 << shift).map(|_| M::Cell::new(value)).collect(),
+            shift,
+        };
+        // SAFETY: an empty ring from `start` on, which nobody else has.
+        Ok(unsafe { local::Queue::new(memory) })
+    }
+}
+
+// SAFETY: one vector element for each slot's word and place; numbers are masked.
+unsafe impl<M: Mem, T: Copy> local::Region<M, T> for Local<M, T> {
+    fn ends(&self) -> &local::Ends<M> {
+        &self.ends
+    }
+    fn word(&self, i: u64) -> &M::U64 {
+        &self.words[(i & ((1 << self.shift) - 1)) as usize]
+    }
+    unsafe fn put(&self, i: u64, value: T) {
+        // SAFETY: the caller promises that nobody else touches the place.
+        self.cells[(i & ((1 << self.shift) - 1)) as usize].with_mut(|p| unsafe { p.write(value) });
+    }
+    unsafe fn take(&self, i: u64) -> T {
+        // SAFETY: the caller promises that nobody writes the place.
+        self.cells[(i & ((1 << self.shift) - 1)) as usize].with(|p| unsafe { p.read() })
+    }
+    fn shift(&self) -> u32 {
+        self.shift
     }
 }
 

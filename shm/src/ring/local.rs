@@ -94,7 +94,47 @@ unsafe impl<T> local::Region<Real, T> for Slots<T> {
     }
 }
 
-/// A bounded queue of values of any type between the threads of one process.
+/// A bounded queue between the threads of one process, for values of any type that may go to another thread: a `String`,
+/// a `Box`, a value that is `Send` and not `Sync`. Clones are the same queue, and any of them may push and pop.
+///
+/// Values come out in the order in which they went in; what one thread pushed, every thread sees in that order. A push
+/// that succeeded is popped once, by one thread, or dropped with the queue. Nothing here blocks, allocates or makes a
+/// system call.
+///
+/// | what ends                       | what is left                                                                  |
+/// |---------------------------------|-------------------------------------------------------------------------------|
+/// | the last handle                 | nothing: values in the queue are dropped                                      |
+/// | a thread, between calls         | nothing                                                                       |
+/// | a thread, by a panic in a call  | only an iterator's or a collection's: what a batch has pushed stays pushed,   |
+/// |                                 | what it has claimed and not taken is dropped                                  |
+/// | the process                     | nothing: its threads and its memory end together                              |
+///
+/// A forked child has a copy of the queue, which no other process sees. If another thread was in the middle of a call
+/// when it was forked, the copy answers `Busy` at that place for good.
+///
+/// ```
+/// use sapwood_shm::ring::PopError;
+/// use sapwood_shm::ring::local::Queue;
+///
+/// let queue = Queue::new(64)?;
+/// let sender = queue.clone();
+/// let thread = std::thread::spawn(move || {
+///     let mut words = ["three", "words", "more"].map(String::from).into_iter();
+///     let sent = sender.push_batch(&mut words);
+///     sender.close();
+///     sent
+/// });
+/// assert_eq!(thread.join().expect("it returned"), Ok(3));
+/// let mut got = Vec::new();
+/// while queue.pop_batch(&mut got, 16).is_ok() {}
+/// assert_eq!((got.join(" "), queue.try_pop()), ("three words more".to_owned(), Err(PopError::Drained)));
+/// # Ok::<(), sapwood_shm::Error>(())
+/// ```
+/// What may not go to another thread can't be queued:
+///
+/// ```compile_fail
+/// sapwood_shm::ring::local::Queue::new(1).map(|queue| queue.try_push(std::rc::Rc::new(1)));
+/// ```
 pub struct Queue<T: Send>(Arc<local::Queue<Real, T, Slots<T>>>);
 
 impl<T: Send> Clone for Queue<T> {
@@ -194,6 +234,8 @@ impl<T: Send> Queue<T> {
         self.0.capacity()
     }
 }
+
+static_assertions::assert_impl_all!(Queue<std::cell::Cell<u8>>: Send, Sync);
 
 fn refused<T>(e: CorePush<T>) -> PushError<T> {
     match e {

@@ -4,6 +4,7 @@
 //! |------------|----------------|------------------------|--------------------------------------------------------------|
 //! | [`spsc`]   | one to one     | values, in order       | [`spsc::pair`]; [`spsc::Producer`], [`spsc::Consumer`]       |
 //! | [`mpmc`]   | many to many   | values, in order       | [`mpmc::threads`]; [`mpmc::Ring`]                            |
+//! | [`local`]  | many to many   | values of any type     | [`local::Queue`]: threads only                               |
 //! | [`stream`] | one to one     | bytes, in order        | [`stream::pair`]; [`stream::Writer`], [`stream::Reader`]     |
 //! | [`frames`] | many to many   | bytes made in place    | [`frames::threads`]; [`frames::Frames`]                      |
 //! | [`jobs`]   | many to many   | jobs and their answers | [`jobs::threads`]; [`jobs::Jobs`]                            |
@@ -30,7 +31,8 @@
 //!
 //! **A forked child** holds no end: its calls fail with [`Forked`](PopError::Forked).
 //!
-//! Values are [`Shareable`]: plain data in which any bytes are a legal value.
+//! Values are [`Shareable`]: plain data in which any bytes are a legal value. Only what a [`local::Queue`] carries may be
+//! anything: it never leaves the process.
 
 mod figures;
 pub mod frames;
