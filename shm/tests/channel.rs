@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,16 +32,17 @@ fn twin<T: Send>(of: &Channel<T>) -> Channel<T> {
     of.try_clone().expect("a seat is free")
 }
 
-/// Sleeps in the kernel by now: its state, as the kernel tells it, is that of a sleeper.
-fn wait_for_sleepers(count: usize) {
-    let sleeps = |task: &std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
-        stat.starts_with(&format!("{} ", libc::SYS_futex))
-    };
-    until("all sleep", || {
-        let tasks = std::fs::read_dir("/proc/self/task").expect("our threads");
-        tasks.filter_map(Result::ok).filter(sleeps).count() >= count
+/// A thread that has begun, and now sleeps on a futex, as the kernel tells.
+fn asleep<V: Send + 'static>(then: impl FnOnce() -> V + Send + 'static) -> thread::JoinHandle<V> {
+    let (say, said) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        say.send(nix::unistd::gettid()).expect("it is waited for");
+        then()
     });
+    let call = format!("/proc/self/task/{}/syscall", said.recv().expect("it has begun"));
+    let futex = format!("{} ", libc::SYS_futex);
+    until("it sleeps", || std::fs::read_to_string(&call).is_ok_and(|s| s.starts_with(&futex)));
+    thread
 }
 
 #[test]
@@ -190,11 +191,8 @@ fn ch_7_a_channel_without_a_name_goes_over_a_socket() {
 #[test]
 fn ch_8_ten_sleeping_readers_wake_with_drained() {
     over_both::<u64>(8, 11, |mut channel| {
-        let readers: Vec<_> = (0..10)
-            .map(|_| twin(&channel))
-            .map(|mut rx| thread::spawn(move || (rx.recv(), rx.state())))
-            .collect();
-        wait_for_sleepers(10);
+        let readers: Vec<_> =
+            (0..10).map(|_| twin(&channel)).map(|mut rx| asleep(move || (rx.recv(), rx.state()))).collect();
         channel.close();
         for reader in readers {
             assert_eq!(reader.join().expect("it woke"), (Err(RecvError::Drained), State::Drained));
@@ -314,8 +312,7 @@ fn ch_12_a_full_channel_makes_senders_wait() {
         assert!(
             matches!(said, Err(SendError::TimedOut { capacity: 2, waited, value: 3 }) if waited >= short)
         );
-        let sender = thread::spawn(move || (tx.send(3), tx.send(4)));
-        wait_for_sleepers(1);
+        let sender = asleep(move || (tx.send(3), tx.send(4)));
         (1..=4).for_each(|i| assert_eq!(channel.recv(), Ok(i)));
         assert_eq!(sender.join().expect("it woke"), (Ok(()), Ok(())));
     });
@@ -326,11 +323,8 @@ fn ch_12_a_full_channel_makes_senders_wait() {
 fn ch_12_a_close_wakes_waiting_senders() {
     over_both::<u64>(1, 3, |mut channel| {
         channel.send(1).expect("room");
-        let senders: Vec<_> = (2..4)
-            .map(|i| (i, twin(&channel)))
-            .map(|(i, mut tx)| thread::spawn(move || tx.send(i)))
-            .collect();
-        wait_for_sleepers(2);
+        let senders: Vec<_> =
+            (2..4).map(|i| (i, twin(&channel))).map(|(i, mut tx)| asleep(move || tx.send(i))).collect();
         channel.close();
         for (i, sender) in (2..4).zip(senders) {
             assert_eq!(sender.join().expect("it woke"), Err(SendError::Closed { value: i }));
@@ -353,10 +347,9 @@ fn ch_13_a_batch_that_fails_leaves_a_clean_prefix_and_wakes_readers() {
         assert_eq!(got, [1, 2, 3, 4]);
 
         // A reader that sleeps is woken by what went in before the iterator broke off.
-        let mut rx = twin(&channel_2);
         drop(channel_2);
-        let reader = thread::spawn(move || rx.recv());
-        wait_for_sleepers(1);
+        let mut rx = twin(&channel);
+        let reader = asleep(move || rx.recv());
         let broken = (1..=3).map(|i| if i == 2 { panic!("the second one can't be made") } else { i });
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| channel.send_all(broken)));
         assert!(caught.is_err());
@@ -407,12 +400,11 @@ fn the_iterator_yields_until_drained() {
 fn whoever_is_left_alone_is_told() {
     over_both::<u64>(1, 2, |mut channel| {
         let other = twin(&channel);
-        let waiting = thread::spawn(move || {
+        let waiting = asleep(move || {
             let empty = channel.recv();
             channel.send(1).expect("room");
             (empty, channel)
         });
-        wait_for_sleepers(1);
         drop(other);
         let (said, mut channel) = waiting.join().expect("it woke");
         assert!(matches!(said, Err(RecvError::Alone { .. })), "{said:?}");
@@ -433,8 +425,7 @@ fn the_first_one_waits_for_others() {
     let segment = first.segment().expect("in one").clone();
     let short = Duration::from_millis(1);
     assert!(matches!(first.recv_timeout(short), Err(RecvError::TimedOut { .. })));
-    let waiting = thread::spawn(move || first.recv_timeout(PATIENCE));
-    wait_for_sleepers(1);
+    let waiting = asleep(move || first.recv_timeout(PATIENCE));
     Channel::<u64>::attach(&segment, 4).expect("a seat is free").send(1).expect("room");
     assert_eq!(waiting.join().expect("it woke"), Ok(1));
 }
@@ -515,8 +506,15 @@ fn a_name_whose_holders_are_all_gone_begins_anew() {
     let mut same = open().expect("a seat is free");
     assert_eq!((same.recv(), same.recv()), (Ok(1), Err(RecvError::Drained)), "as long as one has it");
     drop((same, kept));
-    let mut new = open().expect("memory");
-    assert_ne!(new.segment().expect("in one").nonce(), nonce);
+    let mut new = None;
+    // Another test's child has our descriptors until its exec, and seems to hold the seats.
+    until("the name is another channel's", || {
+        let opened = open().expect("a seat is free");
+        let anew = opened.segment().expect("in one").nonce() != nonce;
+        new = anew.then_some(opened);
+        anew
+    });
+    let mut new = new.expect("it was opened");
     assert_eq!((new.state(), new.try_recv()), (State::Open, Err(RecvError::Empty)));
 }
 
@@ -527,8 +525,11 @@ fn a_stale_token_and_a_broken_one_open_nothing() {
     let channel = Channel::<u64>::open(&name, 4, 2).expect("memory");
     let token = channel.token().expect("it has a name");
     drop(channel);
-    assert!(matches!(token.open::<u64>(), Err(TokenError::Stale { name: n }) if n == name));
-    assert!(!std::fs::exists(&forget.0).expect("/dev/shm"), "nothing is left of the attempt");
+    // Another test's child has our descriptors until its exec, and seems to hold the seats.
+    until("nothing is left of the attempt", || {
+        assert!(matches!(token.open::<u64>(), Err(TokenError::Stale { name: n }) if n == name));
+        !std::fs::exists(&forget.0).expect("/dev/shm")
+    });
     let newer = Channel::<u64>::open(&name, 4, 2).expect("memory");
     assert!(matches!(token.open::<u64>(), Err(TokenError::Stale { .. })));
     assert!(newer.token().expect("it has a name").open::<u64>().is_ok());
@@ -536,10 +537,10 @@ fn a_stale_token_and_a_broken_one_open_nothing() {
     use zerocopy::{FromBytes, IntoBytes};
     let mut bytes = newer.token().expect("it has a name").as_bytes().to_vec();
     for i in 0..bytes.len() {
-        let kept = std::mem::replace(&mut bytes[i], 0xff);
+        bytes[i] ^= 0xff;
         let broken = ChannelToken::read_from_bytes(&bytes).expect("as long as a token");
         assert!(broken.open::<u64>().is_err() || i >= 24 + name.len(), "byte {i} does not matter");
-        bytes[i] = kept;
+        bytes[i] ^= 0xff;
     }
 }
 
