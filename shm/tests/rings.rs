@@ -413,22 +413,6 @@ impl Line {
     }
 }
 
-/// What a handle says in a forked child; 0 if that it is a forked child's.
-fn in_a_fork(child: impl FnOnce() -> bool) {
-    // SAFETY: the child looks at its copy of the handles and ends; glibc keeps its allocator usable there.
-    match unsafe { libc::fork() } {
-        0 => {
-            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
-            // SAFETY: ends this process at once, without handlers of its parent.
-            unsafe { libc::_exit(i32::from(!good)) }
-        }
-        pid => match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) {
-            Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => {}
-            other => panic!("the child {pid}: {other:?}"),
-        },
-    }
-}
-
 #[test]
 fn a_forked_child_holds_no_end() {
     let mut tx = spsc::Producer::<u8>::create(4).expect("memory");
