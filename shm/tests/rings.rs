@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use common::rings::*;
 use common::*;
+use sapwood_shm::ring::jobs::{self, FinishError};
 use sapwood_shm::ring::{CapacityError, Life, PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Error, Processes, Segment};
 
@@ -423,6 +424,9 @@ fn a_forked_child_holds_no_end() {
     let mut writer = latest::Writer::<u8>::create().expect("memory");
     let reader = latest::Reader::<u8>::attach(writer.segment().expect("in one")).expect("a seat is free");
     let (mut here, mut there) = spsc::pair::<u8>(4).expect("memory");
+    let mut table = jobs::Jobs::<u8, u8>::create(4, 2, 3).expect("memory");
+    table.submit(1).expect("there is room");
+    let mut taken = Some(table.take().expect("there is a job"));
     tx.try_push(1).expect("there is room");
     many.try_push(1).expect("there is room");
     bytes.write(&[b"a"]).expect("there is room");
@@ -443,6 +447,9 @@ fn a_forked_child_holds_no_end() {
             (Err(PushError::Forked(())), Err(latest::ReadError::Forked))
         );
         assert_eq!((here.try_push(9), there.try_pop()), (Err(PushError::Forked(9)), Err(PopError::Forked)));
+        let said = table.finish(taken.take().expect("it was taken"), 9).map_err(FinishError::into_inner);
+        let (job, answer) = said.expect_err("it is the parent's");
+        assert!(matches!((job.job, answer, table.decline(job)), (1, 9, Err(FinishError::Forked(_)))));
         many.close();
         // SAFETY: the parent's copies of the handles live in the parent's memory; these are dropped here once.
         unsafe {
@@ -462,4 +469,5 @@ fn a_forked_child_holds_no_end() {
     let mut two = [0; 2];
     assert_eq!((bytes.write(&[b"b"]), back.read(&mut two), &two), (Ok(1), Ok(2), b"ab"));
     assert_eq!(reader.read(), Ok((1, 1)));
+    table.finish(taken.take().expect("the child had a copy"), 3).expect("the job is still ours");
 }

@@ -29,16 +29,26 @@ use crate::segment::{Segment, Spec};
 pub use super::mpmc::PARTICIPANTS;
 pub use sapwood_core::claim::{Census, Collected, Outcome, Taken, Ticket};
 
-/// Why a job was not finished or declined.
+/// Why a job was not finished or declined. What was given is handed back: the job, and the answer if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FinishError {
+pub enum FinishError<T> {
     /// This worker does not hold it.
     #[error("{0}")]
-    NotHeld(claim::NotHeld),
+    NotHeld(claim::NotHeld<T>),
     /// This process is a forked child of the one that has this handle.
     #[error("a forked child does not hold its parent's jobs")]
-    Forked,
+    Forked(T),
+}
+
+impl<T> FinishError<T> {
+    /// What was not done.
+    pub fn into_inner(self) -> T {
+        match self {
+            FinishError::NotHeld(e) => e.into_inner(),
+            FinishError::Forked(value) => value,
+        }
+    }
 }
 
 /// What this handle came upon that the dead had left.
@@ -261,11 +271,11 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// Answers a job.
     ///
     /// # Errors
-    /// [`FinishError`]; then nothing was written.
+    /// [`FinishError`], with the job and the answer; then nothing was written.
     #[inline]
-    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), FinishError> {
+    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), FinishError<(Taken<Q>, A)>> {
         if !self.member.is_mine() {
-            return Err(FinishError::Forked);
+            return Err(FinishError::Forked((taken, answer)));
         }
         self.table.finish(taken, answer).map_err(FinishError::NotHeld)
     }
@@ -273,10 +283,10 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// Gives a job back for another worker, or this one, to take. It counts as no attempt.
     ///
     /// # Errors
-    /// [`FinishError`]; then nothing was changed.
-    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), FinishError> {
+    /// [`FinishError`], with the job; then nothing was changed.
+    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), FinishError<Taken<Q>>> {
         if !self.member.is_mine() {
-            return Err(FinishError::Forked);
+            return Err(FinishError::Forked(taken));
         }
         self.table.decline(taken).map_err(FinishError::NotHeld)
     }
