@@ -240,7 +240,7 @@ fn blocks_of(seed: u64, answers: &mut Answers) {
                     Ok(r) => assert!((r.freed + r.in_flight) as usize <= count),
                     Err(blocks::OwnSeat { seat }) => assert_eq!(seat, dead.seat()),
                 }
-                with(&mut bad, count, || h.holders());
+                with(&mut bad, count + slots, || h.holders());
                 assert!(with(&mut bad, 100, || format!("{h:?} {yard:?}")).contains("me"));
             }
         }

@@ -302,6 +302,16 @@ impl Segment {
         Ok(())
     }
 
+    /// The epochs of a seat, up to `last`, whose holders may have left words in objects. All are dead if the holder
+    /// under `last` is.
+    pub(crate) fn unrecovered(&self, seat: usize, last: u32) -> impl Iterator<Item = u32> + use<> {
+        // Pairs with the store in `recover_seat`. It may have passed `last` by now, or say anything: then there is none.
+        let done = self.seat_line(seat).recovered.load(Ordering::Acquire);
+        let some = (1..=OWNER_EPOCH).contains(&last.wrapping_sub(done));
+        let first = some.then(|| after(done));
+        std::iter::successors(first, move |e| (*e != last).then(|| after(*e))).take(OWNER_EPOCH as usize)
+    }
+
     /// Says of a seat that nobody has taken that nobody ever will, because the process that was to take it has ended.
     /// Only whoever started (and reaped) that process can know.
     pub(crate) fn never(&self, seat: usize) {

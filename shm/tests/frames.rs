@@ -164,3 +164,26 @@ fn what_a_dead_reader_held_reaches_others_though_a_sender_has_its_seat() {
     assert_eq!(old.receive().map(|m| m.to_vec()), Ok(vec![9]));
     drop(newcomer.loan().expect("it has come back"));
 }
+
+#[test]
+fn what_the_dead_before_a_dead_newcomer_held_is_found() {
+    let mut old = Frames::create(1, 64, 2).expect("memory");
+    let segment = old.segment().expect("in one").clone();
+    drop(Frames::attach(&segment, 1, 64).expect("a seat is free"));
+    old.loan().expect("one is free").send(1).map_err(text_of).expect("there is room");
+    dies_reading(&segment, 1);
+    // A newcomer takes the seat and dies before it has recovered anything.
+    let died = segment.take_seat_again(1, |_, _, dead| Err(Error::NoSeat { seats: dead as usize }));
+    assert!(matches!(died, Err(Error::NoSeat { seats: 1 })), "{died:?}");
+    let slot = segment.body_ptr().wrapping_add(384).cast::<u64>();
+    // A participant that only sends finds it too.
+    until("what was being received is on its way again", || {
+        assert!(matches!(old.loan(), Err(LoanError::Exhausted { .. })));
+        // SAFETY: inside the body, on its alignment, and nobody else is at it now.
+        let state = unsafe { slot.read() } & 3;
+        assert!(state == 3 || state == 2, "{state}");
+        state == 2
+    });
+    assert_eq!(old.receive().map(|m| m.len()), Ok(1));
+    drop(old.loan().expect("it has come back"));
+}

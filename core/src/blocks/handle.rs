@@ -258,12 +258,18 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         }
     }
 
-    /// The seats that hold blocks or have sent blocks which nobody has received yet, a bit each, by a look at every
-    /// block.
+    /// The seats that hold blocks, have sent blocks which nobody has received yet, or are in the middle of receiving, a
+    /// bit each, by a look at every block and at every slot of the ring.
     pub fn holders(&self) -> u64 {
-        let region = &self.arena.region;
+        let (region, ring) = (&self.arena.region, self.ring.region());
         let held = |i| Word(region.header(i).word.load(Ordering::Relaxed)).holders();
-        (0..region.shape().blocks()).fold(0, |all, i| all | held(i))
+        // Whoever has begun to receive may not have its bit in the block yet: the sender's is there.
+        let receiving = |at| match ring.slot(at).word() {
+            w if w.state() == mpmc::State::Reading => Word::bit(w.owner().seat()).unwrap_or(0),
+            _ => 0,
+        };
+        let holders = (0..region.shape().blocks()).fold(0, |all, i| all | held(i));
+        (0..1u64 << ring.shift()).fold(holders, |all, at| all | receiving(at))
     }
 }
 

@@ -289,9 +289,13 @@ impl Frames {
         let (holders, me) = (self.inner.holders(), self.others.me);
         for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
             let epoch = segment.seat_epoch(seat);
-            if epoch != 0 && !segment.owner_alive(seat, epoch) {
+            if epoch == 0 || segment.owner_alive(seat, epoch) {
+                continue;
+            }
+            // Newcomers may have died before they had recovered their predecessors.
+            for dead in segment.unrecovered(seat, epoch) {
                 // Not our seat, so it can't fail.
-                let _ = self.inner.recover(Owner::new(seat as u32, epoch), &mut self.others);
+                let _ = self.inner.recover(Owner::new(seat as u32, dead), &mut self.others);
                 self.send_orphans();
             }
         }
