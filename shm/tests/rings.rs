@@ -471,3 +471,40 @@ fn a_forked_child_holds_no_end() {
     assert_eq!(reader.read(), Ok((1, 1)));
     table.finish(taken.take().expect("the child had a copy"), 3).expect("the job is still ours");
 }
+
+/// What the holder of a seat in its first epoch is in the middle of, in a slot of a ring of many in its first lap.
+fn holds(segment: &Segment, slot: usize, seat: u64, state: u64) {
+    // The ring's hints take 384 bytes, a slot 64; a word is {lap: 42, seat + 1: 10, epoch: 10, state: 2}.
+    let word = segment.body_ptr().wrapping_add(384 + 64 * slot).cast::<u64>();
+    // SAFETY: inside the body, on its alignment, and nobody else is at it now.
+    unsafe { word.write(((seat + 1) << 10 | 1) << 2 | state) };
+}
+
+#[test]
+fn a_push_finds_the_dead_though_a_pop_that_waits_for_the_living_is_tried_after_each() {
+    const WRITING: u64 = 1;
+    const READING: u64 = 3;
+    let mut ring = mpmc::Ring::<u64>::create(2, 3).expect("memory");
+    let segment = ring.segment().expect("in one").clone();
+    let attach = || mpmc::Ring::<u64>::attach(&segment, 2).expect("a seat is free");
+    let (reader, writer) = (attach(), attach());
+    assert_eq!((reader.seat(), writer.seat()), (1, 2));
+    (0..2).for_each(|i| ring.try_push(i).expect("there is room"));
+    holds(&segment, 0, 1, READING);
+    holds(&segment, 1, 2, WRITING);
+    drop(reader);
+    let mut found = false;
+    // Each of the two asks after its first 64 tries, whatever the clock says.
+    for _ in 0..100 {
+        let said =
+            ring.try_push(2).expect_err("what the dead one was reading comes first, and the writer is next");
+        found = ring.stats().redelivered == 1;
+        if found {
+            break;
+        }
+        assert!(matches!(said, PushError::Busy { holder: Some(p), .. } if p.seat == 1), "{said}");
+        assert!(matches!(ring.try_pop(), Err(PopError::Busy { holder: Some(p) }) if p.seat == 2));
+    }
+    assert!(found, "the push has never asked");
+    drop(writer);
+}

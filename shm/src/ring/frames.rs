@@ -20,7 +20,7 @@ use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::Handle;
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::{Arena, Slots};
 use super::{Figures, Peer, PopError, PushError};
 use crate::error::Error;
@@ -127,7 +127,9 @@ fn inner(memory: &Memory, frames: usize, bytes: usize, me: Owner) -> Result<Inne
 #[derive(Debug)]
 struct Others {
     segment: Option<Arc<Segment>>,
-    watch: Watch,
+    loans: Watch,
+    sends: Watch,
+    receives: Watch,
     at_once: bool,
     me: usize,
     orphans: Vec<blocks::Message>,
@@ -135,21 +137,22 @@ struct Others {
 
 impl Others {
     fn new(seats: usize) -> Self {
+        let [loans, sends, receives] = Default::default();
         let orphans = Vec::with_capacity(seats);
-        Others { segment: None, watch: Watch::default(), at_once: false, me: usize::MAX, orphans }
+        Others { segment: None, loans, sends, receives, at_once: false, me: usize::MAX, orphans }
     }
 
-    fn is_dead(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return false };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        segment.owner_known_dead(seat, epoch)
-            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
+    /// Whether `owner`, who blocks a send, is proven to be dead.
+    fn blocks_a_send(&mut self, owner: Owner) -> bool {
+        self.segment.as_ref().is_some_and(|s| is_dead(s, owner, || self.sends.is_due()))
     }
 }
 
 impl blocks::Peers for Others {
+    /// Asked by receives only.
     fn alive(&mut self, owner: Owner) -> bool {
-        !self.is_dead(owner)
+        let asks = || self.at_once || self.receives.is_due();
+        !self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks))
     }
 
     fn succeeded(&mut self, dead: Owner) -> bool {
@@ -283,7 +286,7 @@ impl Frames {
     #[cold]
     fn free_the_dead(&mut self) {
         let Some(segment) = self.others.segment.clone() else { return };
-        if !self.others.watch.is_due() {
+        if !self.others.loans.is_due() {
             return;
         }
         let (holders, me) = (self.inner.holders(), self.others.me);
@@ -376,7 +379,7 @@ impl Frames {
                 Err(blocks::SendError::Closed(block)) => return Err(PushError::Closed(block)),
                 Err(blocks::SendError::Busy { owner, block: back }) => {
                     block = back;
-                    if owner == Owner::NOBODY || !self.others.is_dead(owner) {
+                    if owner == Owner::NOBODY || !self.others.blocks_a_send(owner) {
                         return Err(PushError::Busy { holder: self.holder(owner), value: block });
                     }
                     // Not our seat, so it can't fail.

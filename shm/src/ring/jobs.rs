@@ -18,7 +18,7 @@ use sapwood_core::claim::{self, Attempts, Peers, Recovered, SubmitError, TakeErr
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::Places;
 use super::{Figures, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -117,8 +117,8 @@ pub fn threads<Q: Shareable, A: Shareable>(
     Ok((0..participants as u32).map(handle).collect())
 }
 
-/// What this participant knows of the others.
-#[derive(Debug)]
+/// What one kind of call knows of the others.
+#[derive(Debug, Default)]
 struct Others {
     segment: Option<Arc<Segment>>,
     watch: Watch,
@@ -127,12 +127,8 @@ struct Others {
 
 impl Peers for Others {
     fn alive(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return true };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        if segment.owner_known_dead(seat, epoch) {
-            return false;
-        }
-        !(self.at_once || self.watch.is_due()) || segment.owner_alive(seat, epoch)
+        let asks = || self.at_once || self.watch.is_due();
+        !self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks))
     }
 }
 
@@ -157,10 +153,13 @@ impl Peers for Others {
 #[derive(Debug)]
 pub struct Jobs<Q: Shareable, A: Shareable> {
     table: claim::Jobs<Real, Q, A, Places<Q, A>>,
-    others: Others,
+    submits: Others,
+    takes: Others,
     stats: Stats,
-    /// When to look for the dead, having found nothing.
+    /// When to look for the dead, having found nothing to take.
     idle: Watch,
+    /// The same, to collect.
+    uncollected: Watch,
     member: Member,
 }
 
@@ -226,8 +225,9 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     fn on(places: Places<Q, A>, me: Owner, attempts: Attempts, member: Member, stats: Stats) -> Self {
         // SAFETY: as said at the top, nobody else has the name; in a segment, `enter` has recovered the seat.
         let table = unsafe { claim::Jobs::attach(places, me, attempts) };
-        let others = Others { segment: member.segment().cloned(), watch: Watch::default(), at_once: false };
-        Jobs { table, others, stats, idle: Watch::default(), member }
+        let others = || Others { segment: member.segment().cloned(), ..Others::default() };
+        let (submits, takes, [idle, uncollected]) = (others(), others(), Default::default());
+        Jobs { table, submits, takes, stats, idle, uncollected, member }
     }
 
     /// Submits a job, and says under which ticket it will be collected.
@@ -239,7 +239,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return Err(PushError::Forked(job));
         }
-        match self.table.submit(job, &mut self.others) {
+        match self.table.submit(job, &mut self.submits) {
             Ok(ticket) => Ok(ticket),
             Err(SubmitError::Busy { owner, job }) => {
                 Err(PushError::Busy { holder: self.holder(owner), value: job })
@@ -258,11 +258,11 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return Err(PopError::Forked);
         }
-        match self.table.take(&mut self.others) {
+        match self.table.take(&mut self.takes) {
             Ok(taken) => Ok(taken),
             Err(TakeError::Busy { owner }) => Err(PopError::Busy { holder: self.holder(owner) }),
             Err(_) if self.idle.is_due() && self.recover_dead() => {
-                self.table.take(&mut self.others).map_err(|_| PopError::Empty)
+                self.table.take(&mut self.takes).map_err(|_| PopError::Empty)
             }
             Err(_) => Err(PopError::Empty),
         }
@@ -299,7 +299,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
             return None;
         }
         let collected = self.table.collect();
-        if collected.is_none() && self.idle.is_due() && self.recover_dead() {
+        if collected.is_none() && self.uncollected.is_due() && self.recover_dead() {
             return self.table.collect();
         }
         collected
@@ -311,15 +311,14 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return false;
         }
-        self.others.at_once = true;
-        let found = self.table.recover_dead(&mut self.others);
-        self.others.at_once = false;
+        let segment = self.member.segment().cloned();
+        let found = self.table.recover_dead(&mut Others { segment, at_once: true, ..Others::default() });
         self.stats.add(found);
         found != Recovered::default()
     }
 
     fn holder(&self, owner: Owner) -> Option<Peer> {
-        let seats = self.others.segment.as_ref().map_or(PARTICIPANTS, |segment| segment.spec().seats);
+        let seats = self.member.segment().map_or(PARTICIPANTS, |segment| segment.spec().seats);
         let seat = owner.seat() as usize;
         (seat < seats).then(|| self.member.peer(seat))
     }

@@ -24,7 +24,7 @@ use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::{Handle, Immortal, Peers};
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush};
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::Slots;
 use super::{Figures, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -115,7 +115,8 @@ pub struct Ring<T: Shareable> {
 #[derive(Debug)]
 struct Others<T> {
     segment: Option<Arc<Segment>>,
-    watch: Watch,
+    pushes: Watch,
+    pops: Watch,
     /// Whether to ask the kernel at once.
     at_once: bool,
     orphans: Vec<T>,
@@ -126,27 +127,25 @@ impl<T> Others<T> {
     fn new(seats: usize) -> Self {
         Others {
             segment: None,
-            watch: Watch::default(),
+            pushes: Watch::default(),
+            pops: Watch::default(),
             at_once: false,
             orphans: Vec::with_capacity(seats),
             stats: Stats::default(),
         }
     }
 
-    /// Proof that `owner` is dead. Words first; the kernel, which takes microseconds, only now and then.
-    fn is_dead(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return false };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        if segment.owner_known_dead(seat, epoch) {
-            return true;
-        }
-        (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch)
+    /// Whether `owner`, who blocks a push, is proven to be dead.
+    fn blocks_a_push(&mut self, owner: Owner) -> bool {
+        self.segment.as_ref().is_some_and(|s| is_dead(s, owner, || self.pushes.is_due()))
     }
 }
 
 impl<T> Peers<T> for Others<T> {
+    /// Asked by pops only.
     fn alive(&mut self, owner: Owner) -> bool {
-        !self.is_dead(owner)
+        let asks = || self.at_once || self.pops.is_due();
+        !self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks))
     }
 
     fn orphan(&mut self, _: u64, _: Owner, message: T) {
@@ -248,7 +247,7 @@ impl<T: Shareable> Ring<T> {
     fn push_past(&mut self, mut owner: Owner, value: T) -> Result<(), PushError<T>> {
         // Each turn but the last buries somebody else.
         for _ in 0..=self.others.orphans.capacity() {
-            if owner == Owner::NOBODY || !self.others.is_dead(owner) {
+            if owner == Owner::NOBODY || !self.others.blocks_a_push(owner) {
                 break;
             }
             self.ring.recover(owner, &mut self.others);
