@@ -106,6 +106,9 @@ fn what_no_frames_are_is_refused() {
     assert!(matches!(frames::threads(0, 64, 2), Err(Error::Capacity(_))));
     assert!(matches!(frames::threads(4, 0, 2), Err(Error::Frames(_))));
     assert!(matches!(frames::threads(4, usize::MAX, 2), Err(Error::Frames(_))));
+    let most = u32::MAX as usize - 63;
+    assert!(frames::spec(1, most, 2).is_ok());
+    assert!(matches!(frames::spec(1, most + 1, 2), Err(Error::Frames(_))), "in cache lines it is 4 GiB");
     assert!(matches!(frames::threads(4, 64, 49), Err(Error::Participants { asked: 49, most: 48 })));
     let frames = Frames::create(4, 64, 2).expect("memory");
     let said = Frames::attach(frames.segment().expect("in one"), 4, 128).expect_err("longer frames");

@@ -80,7 +80,8 @@ pub fn spec(frames: usize, bytes: usize, participants: usize) -> Result<Spec, Er
 /// The shape of the arena, and where it begins behind the ring.
 fn shape(frames: usize, bytes: usize) -> Result<(Shape, usize), Error> {
     let ring = Slots::<Raw>::bytes(frames)?;
-    let most = u32::MAX as usize;
+    // Frames are whole cache lines.
+    let most = Figures::MOST_BYTES & !63;
     if bytes > most {
         return Err(blocks::ShapeError::TooLarge { asked: bytes, most }.into());
     }
