@@ -94,6 +94,10 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// # Safety
     /// No two handles that are used at the same time have one name, and a name whose holder died is used again only
     /// after [`recover`](Self::recover).
+    ///
+    /// Nobody who may still act is called dead, neither by [`recover`](Self::recover) nor by what a [`Peers`] answers
+    /// to [`alive`](Peers::alive): whoever has that name acts no more, in any process, and its last accesses come
+    /// before the answer. Else two write one answer, or one reads a job while another is written.
     pub unsafe fn attach(region: R, me: Owner, attempts: Attempts) -> Self {
         let hints = region.hints();
         let tail = hints.tail.load(M::at(Site::ClaimHintLoad, Ordering::Acquire));

@@ -237,7 +237,11 @@ impl Frames {
         let member = sit(&mut |segment, me, dead| {
             let (seat, name) = (me.number(), member::name(me));
             others.me = seat;
-            // SAFETY: the segment stays mapped: to the end of this call, and then as long as the member has it.
+            // SAFETY: the segment stays mapped to the end of this call. The handle outlives it, and may be used by the
+            // next call and in the end: all calls are about one segment, because whoever has been called once is not
+            // led to another one (see `Sit` in `named.rs`; `sit` of a segment that was handed on has only that one),
+            // and that one is the member's, who keeps it mapped. If there is no member the handle is dropped, which
+            // touches no memory.
             let memory = unsafe { Memory::lent(segment) };
             let new = || inner(&memory, frames, bytes, name);
             let handle: &mut Inner = match &mut handle {
