@@ -11,7 +11,7 @@
 //! | lock byte (s, e + 1) of an own description     | being taken: alive                 | free again: as before             |
 //! | look again: the epoch is e, not retired        | the same                           | the same                          |
 //! | pid = 0                                        | the same                           | the same                          |
-//! | start time, namespace                          | the same                           | the same                          |
+//! | start time, namespaces                         | the same                           | the same                          |
 //! | pid                                            | the same                           | the same                          |
 //! | epoch = e + 1 (Release), fence                 | alive as (s, e + 1); (s, e) and all before it dead, by this word | dead: e and e + 1 are to be recovered |
 //! | recover what (s, d) left, d = `recovered` + 1  | words of (s, d) go, some become (s, e + 1)'s | the next one recovers d to e + 1 |
@@ -272,7 +272,8 @@ impl Segment {
             return Err(Error::SeatSpoilt { seat: standing.number, deaths });
         }
         line.pid.store(0, Ordering::Release);
-        line.start.store(crate::liveness::start_time(standing.pid).unwrap_or(0), Ordering::Release);
+        line.start.store(crate::liveness::own_start().unwrap_or(0), Ordering::Release);
+        line.time.store(crate::liveness::time_namespace(), Ordering::Release);
         line.namespace.store(crate::liveness::pid_namespace(), Ordering::Release);
         line.pid.store(standing.pid, Ordering::Release);
         // Pairs with the Acquire loads in `life` and `owner_alive`.
