@@ -5,6 +5,10 @@
 //! it is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died
 //! is free again, once somebody finds no other or takes the dead one's seat.
 //!
+//! Who finds an orphan holds its frame and keeps the message in private memory until a receive returns it or it is sent
+//! again. If that one dies meanwhile, or drops its handle when the ring is closed, the frame is free again and the
+//! message is gone: a message is lost only so.
+//!
 //! # Safety
 //! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory),
 //! and that a newcomer recovers its seat before anything else, with one handle for all its predecessors: `enter` does.

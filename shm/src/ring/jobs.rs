@@ -2,7 +2,8 @@
 //!
 //! A job whose submit returned is collected once, as an answer or as failed; twice only if the one that collected it
 //! died before its call returned. A worker that dies leaves the job to another one, until as many have died of it as
-//! the table allows: a dead worker may have acted, so a job may be *worked on* several times.
+//! the table allows: a dead worker may have acted, so a job may be *worked on* several times. What the dead held is put
+//! right where it lies, so nothing passes through the memory of who finds it, and it may die at that too.
 //!
 //! Who finds nothing to take or to collect looks now and then (once in 5 ms at most) whether those who hold jobs live.
 //!

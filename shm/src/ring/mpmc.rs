@@ -9,7 +9,12 @@
 //! | a push that is blocked by the dead                   | is put back into the ring first           | `redelivered` |
 //! | a pop                                                | is what the pop (or the next one) returns | `redelivered` |
 //! | who takes the dead one's seat                        | is what its first pop returns             | `redelivered` |
-//! | a handle that is dropped with it, into a full ring   | is gone                                   |               |
+//! | a handle that is dropped with it, into a full or a closed ring | is gone                         |               |
+//! | one of these, which dies before it has passed it on  | is gone                                   |               |
+//!
+//! The last row is the price of the others: an orphan leaves its place in the ring when it is found, because the dead
+//! one's name must not stay there, and lies in private memory until the next call hands it on. So a value is lost only
+//! where two die one after the other, its reader and who has found it.
 //!
 //! # Safety
 //! The protocol asks that no two handles have one name and that a name is used again only after recovery: a name is a
