@@ -205,8 +205,8 @@ fn stat(shown: u32, buffer: &mut [u8; STAT]) -> Option<&str> {
     read_proc(("", shown, "/stat"), buffer)
 }
 
-/// By which number `/proc` shows the process of a pidfd: another one than ours, or none, where it was mounted in another
-/// PID namespace (fdinfo of a pidfd, since Linux 5.2).
+/// By which number `/proc` shows the process of a pidfd: another one than ours, or none, where it was mounted in
+/// another PID namespace (fdinfo of a pidfd, since Linux 5.2).
 fn shown_as(pidfd: &OwnedFd) -> Option<u32> {
     let mut buffer = [0; STAT];
     let info = read_proc(("self/fdinfo/", pidfd.as_raw_fd().cast_unsigned(), ""), &mut buffer)?;

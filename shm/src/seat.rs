@@ -306,7 +306,7 @@ impl Segment {
     /// The epochs of a seat, up to `last`, whose holders may have left words in objects. All are dead if the holder
     /// under `last` is.
     pub(crate) fn unrecovered(&self, seat: usize, last: u32) -> impl Iterator<Item = u32> + use<> {
-        // Pairs with the store in `recover_seat`. It may have passed `last` by now, or say anything: then there is none.
+        // Pairs with the store in `recover_seat`. It may have passed `last` by now, or say anything: then none is left.
         let done = self.seat_line(seat).recovered.load(Ordering::Acquire);
         let some = (1..=OWNER_EPOCH).contains(&last.wrapping_sub(done));
         let first = some.then(|| after(done));
