@@ -49,8 +49,8 @@ pub struct Message {
 
 /// What a participant knows of the others, and does with what the dead leave.
 pub trait Peers {
-    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Blocks::attach). Asked only where a
-    /// call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Blocks::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 
     /// Whether somebody else than this participant has taken `dead`'s seat since. Yes from the moment on in which the
