@@ -137,8 +137,8 @@ use crate::owner::Owner;
 
 /// What a participant knows of the others.
 pub trait Peers {
-    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Jobs::attach). Asked only where a
-    /// call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Jobs::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 }
 

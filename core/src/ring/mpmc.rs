@@ -258,8 +258,8 @@ pub unsafe trait Region<M: Mem, T: Copy>: Clone {
 
 /// What a participant knows of the others, and does with what the dead leave.
 pub trait Peers<T> {
-    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Handle::attach). Asked only where a
-    /// call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Handle::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 
     /// A message whose reader died holding it. Called before its slot is given back. `at` is its position modulo
