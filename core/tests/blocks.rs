@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proptest::prelude::*;
 use sapwood_core::blocks::{
@@ -73,6 +74,24 @@ fn a_block_travels_without_a_copy() {
         a.give_back(message.block);
     }
     assert_eq!((a.holders(), a.receive(&mut Immortal)), (0, Err(ReceiveError::Empty)));
+}
+
+#[test]
+fn a_block_that_only_another_arena_has_is_refused() {
+    let (large, small) = (Arena::<Real>::new(2, 2, 0), Arena::<Real>::new(1, 2, 0));
+    let (mut theirs, mut h) = (large.attach(0, 1), small.attach(0, 1));
+    let _first = theirs.loan().expect("a free block");
+    let second = theirs.loan().expect("a free block");
+    let said = |e: Box<dyn std::any::Any + Send>| e.downcast::<String>().expect("a sentence").to_string();
+    let e = said(catch_unwind(AssertUnwindSafe(|| h.bytes(&second).read())).expect_err("it is none of ours"));
+    assert_eq!(e, "block 1 is none of this arena's 1: it came from another one");
+    let e = catch_unwind(AssertUnwindSafe(|| h.send(second, 8, &mut Immortal))).expect_err("nor is it sent");
+    assert_eq!(said(e), "block 1 is none of this arena's 1: it came from another one");
+    let mut larger = Arena::<Real>::new(4, 2, 0).attach(40, 1);
+    let third = larger.loan().expect("a free block");
+    let e = catch_unwind(AssertUnwindSafe(|| h.give_back(third))).expect_err("nor given back");
+    assert_eq!(said(e), "block 3 is none of this arena's 1: it came from another one");
+    assert_eq!(h.holders(), 0, "nothing was written");
 }
 
 #[test]

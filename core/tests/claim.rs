@@ -195,7 +195,34 @@ fn a_job_of_another_table_is_not_finished() {
     let e = b.finish(taken, 3).expect_err("not this table's");
     assert_eq!((e.ticket, e.found.state()), (Ticket(0), State::Filled));
     assert!(e.to_string().starts_with("job 0 is not held by this worker"), "{e}");
+    let (taken, answer) = e.into_inner();
+    assert_eq!((taken.job, answer), (1, 3), "both are handed back");
+    let taken = b.decline(taken).expect_err("nor is it declined").into_inner();
     assert_eq!(take(&mut b).job, 2);
+    a.finish(taken, 30).expect("it is still a's");
+    assert_eq!(collected(&mut a), Some(30));
+}
+
+/// A worker that was recovered although it lives may find its name in the slot again, but over another job.
+#[test]
+fn an_earlier_job_of_the_same_place_is_not_finished() {
+    let memory = table::<Real>(1, 0);
+    let (mut owner, mut worker) = (handle(&memory, 0, 3), handle(&memory, 1, 3));
+    submit(&mut owner, 1);
+    let lost = take(&mut worker);
+    owner.recover(Owner::new(1, 1));
+    let again = take(&mut owner);
+    owner.finish(again, 10).expect("ours");
+    assert_eq!(collected(&mut owner), Some(10));
+    let ticket = submit(&mut owner, 2);
+    let held = take(&mut worker);
+    let e = worker.finish(lost, 11).expect_err("it was job 1");
+    assert_eq!((e.instead, e.found.state()), (Some(Ticket(ticket)), State::Claimed));
+    assert!(e.to_string().ends_with(", of job 1"), "{e}");
+    let e = worker.decline(e.into_inner().0).expect_err("nor is another job declined in its place");
+    assert_eq!(e.ticket, Ticket(0));
+    worker.finish(held, 20).expect("ours");
+    assert_eq!(collected(&mut owner), Some(20));
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //! # Safety
 //! Hands out the mapped bytes of a rank's own tensor as a slice. Other ranks write them only inside a collective to
 //! which this rank has lent the tensor exclusively; where such a call has failed and a rank may be in it still, the
-//! tensor is poisoned and hands out nothing.
+//! tensor is poisoned and hands out nothing. A forked child has the same bytes mapped, and a copy of the handle that
+//! hands out nothing either.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -24,6 +25,7 @@ use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 
 use crate::error::Error;
 use crate::hall::{BLOCKS, Hall};
+use crate::seat::Maker;
 use crate::segment::Mapping;
 
 const PAGE: u64 = 4096;
@@ -189,7 +191,7 @@ impl Blocks {
         let backing = mapped.backing.clone();
         // SAFETY: rank < ranks, so the tensor lies inside the mapping.
         let start = unsafe { backing.mapping.ptr().add(self.hall.rank() * stride as usize) }.cast();
-        let hold = Hold { hall: self.hall.clone(), block, backing: Some(backing) };
+        let hold = Hold { hall: self.hall.clone(), block, backing: Some(backing), maker: Maker::this() };
         Tensor { start, len, hold, _owns: PhantomData }
     }
 
@@ -277,13 +279,17 @@ struct Hold {
     block: usize,
     /// There until it is dropped.
     backing: Option<Arc<Backing>>,
+    maker: Maker,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // First: who learns that we hold it no more may offer its bytes anew, and we refuse what we hold.
         self.backing = None;
-        self.hall.hold(self.block, false);
+        // A forked child has nothing to give up: its parent holds the tensor as before.
+        if self.maker.is_this() {
+            self.hall.hold(self.block, false);
+        }
     }
 }
 
@@ -296,6 +302,9 @@ impl Drop for Hold {
 /// writes them any more, except where a rank is stopped, or very slow, in the middle of that call: it may go on writing
 /// whenever it goes on. Then the tensor is *poisoned*: to deref it is a panic, and all that can be done with it is to
 /// drop it. A slice of it that was made before the call and is used after it escapes this; don't keep one.
+///
+/// A forked child of the process that allocated it has no part in it: to deref it there is a panic too, and to drop it
+/// does nothing to the parent's.
 #[derive(Debug)]
 pub struct Tensor<T> {
     start: *mut T,
@@ -311,12 +320,24 @@ impl<T> Tensor<T> {
         self.hold.backing.as_ref().is_none_or(|b| b.poisoned.load(Ordering::Relaxed) != 0)
     }
 
+    /// Panics where the bytes may change under a slice of them.
     #[inline(always)]
-    fn refuse_if_poisoned(&self) {
+    fn refuse_if_shared(&self) {
+        if !self.hold.maker.is_this() {
+            forked();
+        }
         if self.is_poisoned() {
             poisoned();
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn forked() -> ! {
+    panic!(
+        "a forked child used a tensor of its parent, which goes on writing to it; copy what it needs before the fork"
+    )
 }
 
 #[cold]
@@ -336,17 +357,17 @@ unsafe impl<T: Sync> Sync for Tensor<T> {}
 impl<T: Element> Deref for Tensor<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        self.refuse_if_poisoned();
+        self.refuse_if_shared();
         // SAFETY: `len` elements lie in the mapping, which `hold` keeps, on a page of their own; every bit pattern is
         // an element. Nobody else writes them while they are borrowed: other ranks do so only within a collective
-        // that has borrowed them exclusively here, or while they are poisoned.
+        // that has borrowed them exclusively here, or while they are poisoned; and a forked child gets none.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
 impl<T: Element> DerefMut for Tensor<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        self.refuse_if_poisoned();
+        self.refuse_if_shared();
         // SAFETY: as above, and exclusive because we are.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }

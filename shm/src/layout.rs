@@ -6,10 +6,10 @@
 //!  | magic  | ver | kind| fingerprint | seats| 0     | prefix | length  | nonce  | retired| 0      |
 //!  +--------+-----+-----+-------------+------+-------+--------+---------+--------+--------+---...--+
 //!  4096: seat table, one line of 64 bytes a seat
-//!  +-------+-----+------------+---------------+-------+--------+-----------+---+
-//!  | epoch | pid | start time | PID namespace | never | buried | recovered | 0 |
-//!  +-------+-----+------------+---------------+-------+--------+-----------+---+
-//!  0       4     8            16              24      28       32          36
+//!  +-------+-----+------------+---------------+-------+--------+-----------+---+----------------+---+
+//!  | epoch | pid | start time | PID namespace | never | buried | recovered | 0 | time namespace | 0 |
+//!  +-------+-----+------------+---------------+-------+--------+-----------+---+----------------+---+
+//!  0       4     8            16              24      28       32          36  40               48
 //!  body (whole pages, backed and mapped)     up to `prefix`
 //!  reserve (sparse, backed on demand)        up to `length`
 //! ```
@@ -25,7 +25,7 @@ type U64 = <Real as Mem>::U64;
 /// "sapwood\0", little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
 /// Raised with every change of this layout or of what lies in a body.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 pub(crate) const PAGE: u64 = 4096;
 /// Seats that a segment can have. Whoever finds a file looks at all the seats that it claims, a system call each.
 pub(crate) const MOST_SEATS: usize = 1 << 12;
@@ -69,7 +69,7 @@ pub(crate) struct SeatLine {
     pub(crate) epoch: U32,
     /// The holder's process number in its own PID namespace; 0 while the rest is written.
     pub(crate) pid: U32,
-    /// When it started, in clock ticks since boot.
+    /// When it started, in clock ticks since boot as its time namespace has it.
     pub(crate) start: U64,
     /// The inode of its PID namespace.
     pub(crate) namespace: U64,
@@ -80,6 +80,8 @@ pub(crate) struct SeatLine {
     pub(crate) buried: U32,
     /// Up to which epoch everything that the holders left in the segment's objects has been recovered.
     pub(crate) recovered: U32,
+    /// The inode of its time namespace.
+    pub(crate) time: U64,
 }
 
 /// What a segment holds.
@@ -169,6 +171,7 @@ impl Spec {
 static_assertions::const_assert_eq!(size_of::<SeatLine>(), 64);
 static_assertions::const_assert_eq!(std::mem::offset_of!(SeatLine, never), 24);
 static_assertions::const_assert_eq!(std::mem::offset_of!(SeatLine, recovered), 32);
+static_assertions::const_assert_eq!(std::mem::offset_of!(SeatLine, time), 40);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, fingerprint), 16);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, prefix), 32);
 static_assertions::const_assert_eq!(std::mem::offset_of!(Header, retired), 56);

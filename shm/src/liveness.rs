@@ -8,6 +8,8 @@
 //! | byte (seat, e) free                                                   | dead   | the kernel dropped the lock at its death, or it gave the seat up; it had it before it raised the epoch |
 //! | byte held, holder in another PID namespace                            | alive  | nothing more can be known                    |
 //! | byte held, no process of that number and start time, or its pidfd is readable | dead | a child holds the description of its dead parent |
+//! | the same, start times seen from different time namespaces             | by number and pidfd alone | the kernel shifts what it shows by the reader's offset |
+//! | the same, `/proc` is of a PID namespace that does not show the process | by number and pidfd alone | that number is another process there |
 //! | byte held, every thread of it is exiting                              | dying  | it executes no instruction of its program any more |
 //! | else                                                                  | alive  |                                              |
 //!
@@ -24,7 +26,7 @@
 //! death raises it), else as its holder. A name has the last ten bits of its epoch; that they repeat does no harm,
 //! because a seat is recovered before it goes on.
 //!
-//! A look costs at most two system calls where the lock is free and some ten where it is held; it is taken by whoever
+//! A look costs at most two system calls where the lock is free and a dozen where it is held; it is taken by whoever
 //! has waited long, never on a fast path.
 //!
 //! # Safety
@@ -33,9 +35,8 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sapwood_core::board::Life;
@@ -137,29 +138,36 @@ impl Segment {
     /// What can be known of the process in a line whose lock is held.
     fn process_life_of(line: &SeatLine) -> Life {
         let pid = line.pid.load(Ordering::Acquire);
-        let start = line.start.load(Ordering::Acquire);
-        if pid == 0 || start == 0 || line.namespace.load(Ordering::Acquire) != pid_namespace() {
+        let here = pid_namespace();
+        if pid == 0 || here == UNKNOWN || line.namespace.load(Ordering::Acquire) != here {
             return Life::Alive;
         }
-        process_life(pid, start)
+        let (start, clock) = (line.start.load(Ordering::Acquire), time_namespace());
+        let comparable = start != 0 && clock != UNKNOWN && line.time.load(Ordering::Acquire) == clock;
+        process_life(pid, comparable.then_some(start))
     }
 }
 
-/// The life of a process of this PID namespace.
-fn process_life(pid: u32, start: u64) -> Life {
+/// The life of a process of this PID namespace, which started at `start` as seen from this time namespace, if that is
+/// known.
+fn process_life(pid: u32, start: Option<u64>) -> Life {
     let fd = match pidfd(pid) {
         Ok(fd) => fd,
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Life::Dead,
         Err(_) => return Life::Alive,
     };
     let mut buffer = [0; STAT];
-    let (another, exits) = stat(pid, &mut buffer).map_or((false, false), |stat| {
-        (field(stat, 22).is_some_and(|now| now != start), exits(stat) && every_thread_exits(pid))
-    });
+    let (mut another, mut exiting) = (false, false);
+    if let Some(shown) = shown_as(&fd)
+        && let Some(stat) = stat(shown, &mut buffer)
+    {
+        another = start.zip(field(stat, 22)).is_some_and(|(then, now)| then != now);
+        exiting = exits(stat) && every_thread_exits(shown);
+    }
     // Last: as long as this is not readable the number has been this process's, so all the looks before were at it.
     let mut polls = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     let ended = poll(&mut polls, PollTimeout::ZERO) == Ok(1) && polls[0].any() == Some(true);
-    match (ended || another, exits) {
+    match (ended || another, exiting) {
         (true, _) => Life::Dead,
         (false, true) => Life::Dying,
         (false, false) => Life::Alive,
@@ -180,20 +188,38 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 /// Bytes of a `stat` line that are looked at: its 52 fields are shorter.
 const STAT: usize = 1024;
 
-/// The `stat` line of a process (proc(5)). Allocates nothing: ranks look at each other between two collectives.
-fn stat(pid: u32, buffer: &mut [u8; STAT]) -> Option<&str> {
-    let mut path = [0; 32];
+/// The front of a small file in `/proc/{folder}{number}{name}`. Allocates nothing: ranks look at each other between two
+/// collectives.
+fn read_proc<'a>((folder, number, name): (&str, u32, &str), buffer: &'a mut [u8; STAT]) -> Option<&'a str> {
+    let mut path = [0; 40];
     let mut rest = &mut path[..];
-    write!(rest, "/proc/{pid}/stat").ok()?;
+    write!(rest, "/proc/{folder}{number}{name}").ok()?;
     let unused = rest.len();
     let path = std::str::from_utf8(&path[..path.len() - unused]).ok()?;
     let len = fs::File::open(path).ok()?.read(buffer).ok()?;
     std::str::from_utf8(&buffer[..len]).ok()
 }
 
-/// When the process started, in clock ticks since boot.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    field(stat(pid, &mut [0; STAT])?, 22)
+/// The `stat` line of a process (proc(5)), by the number that `/proc` has for it.
+fn stat(shown: u32, buffer: &mut [u8; STAT]) -> Option<&str> {
+    read_proc(("", shown, "/stat"), buffer)
+}
+
+/// By which number `/proc` shows the process of a pidfd: another one than ours, or none, where it was mounted in
+/// another PID namespace (fdinfo of a pidfd, since Linux 5.2).
+fn shown_as(pidfd: &OwnedFd) -> Option<u32> {
+    let mut buffer = [0; STAT];
+    let info = read_proc(("self/fdinfo/", pidfd.as_raw_fd().cast_unsigned(), ""), &mut buffer)?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|shown| *shown != 0)
+}
+
+/// When this process started, in clock ticks since boot as its time namespace has it; `None` where there is no `/proc`.
+pub(crate) fn own_start() -> Option<u64> {
+    // Not by number: that is another process's where `/proc` is another PID namespace's.
+    let mut buffer = [0; STAT];
+    let len = fs::File::open("/proc/self/stat").ok()?.read(&mut buffer).ok()?;
+    field(std::str::from_utf8(&buffer[..len]).ok()?, 22)
 }
 
 /// A field of a `stat` line, counted from 1. The name, field 2, may contain anything, brackets and blanks too.
@@ -236,10 +262,21 @@ fn every_thread_exits(pid: u32) -> bool {
     false
 }
 
-/// The inode of this process's PID namespace; 0 where it can't be known. A process never changes it.
+/// A namespace that can't be known. It is no other process's, nor is it ours.
+const UNKNOWN: u64 = 0;
+
+/// The inode of this process's PID namespace. Asked for each time: a forked child may be in another one.
 pub(crate) fn pid_namespace() -> u64 {
-    static INODE: OnceLock<u64> = OnceLock::new();
-    *INODE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino()))
+    fs::metadata("/proc/self/ns/pid").map_or(UNKNOWN, |m| m.ino())
+}
+
+/// The inode of this process's time namespace; 1 where the kernel has none, so that all clocks are one.
+pub(crate) fn time_namespace() -> u64 {
+    match fs::metadata("/proc/self/ns/time") {
+        Ok(m) => m.ino(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 1,
+        Err(_) => UNKNOWN,
+    }
 }
 
 #[cfg(test)]
@@ -259,10 +296,12 @@ mod tests {
     #[test]
     fn this_process_lives_and_another_start_time_does_not() {
         let me = std::process::id();
-        let start = start_time(me).expect("we run");
-        assert_eq!(process_life(me, start), Life::Alive);
-        assert_eq!(process_life(me, start + 1), Life::Dead);
+        let start = own_start().expect("we run");
+        assert_eq!(process_life(me, Some(start)), Life::Alive);
+        assert_eq!(process_life(me, Some(start + 1)), Life::Dead);
+        assert_eq!(process_life(me, None), Life::Alive, "by its number alone");
+        assert_eq!(shown_as(&pidfd(me).expect("we run")), Some(me), "/proc is our own namespace's");
         assert!(!every_thread_exits(me));
-        assert_ne!(pid_namespace(), 0);
+        assert!(pid_namespace() != UNKNOWN && time_namespace() != UNKNOWN);
     }
 }

@@ -50,6 +50,11 @@ fn path(directory: &Path, name: &str) -> Result<PathBuf, Error> {
 }
 
 /// How a newcomer takes its seat, if the condition holds once nobody else can take it.
+///
+/// Whatever a seat is recovered by (`recover` of `take_again_if`) is called about one segment only, also where a name
+/// changes hands: it is called after the last look that can say [`Error::Retired`], a segment that was just built has
+/// nothing to recover, and what `recover` itself returns ends `enter` (a caller's own may return that error; those of
+/// the rings do not). `ring::frames` keeps a handle from call to call and relies on it.
 type Sit<'a> = &'a mut dyn FnMut(&Segment, &dyn Fn() -> bool) -> Result<Seat, Error>;
 
 impl Segment {

@@ -11,7 +11,7 @@
 //! | lock byte (s, e + 1) of an own description     | being taken: alive                 | free again: as before             |
 //! | look again: the epoch is e, not retired        | the same                           | the same                          |
 //! | pid = 0                                        | the same                           | the same                          |
-//! | start time, namespace                          | the same                           | the same                          |
+//! | start time, namespaces                         | the same                           | the same                          |
 //! | pid                                            | the same                           | the same                          |
 //! | epoch = e + 1 (Release), fence                 | alive as (s, e + 1); (s, e) and all before it dead, by this word | dead: e and e + 1 are to be recovered |
 //! | recover what (s, d) left, d = `recovered` + 1  | words of (s, d) go, some become (s, e + 1)'s | the next one recovers d to e + 1 |
@@ -272,7 +272,8 @@ impl Segment {
             return Err(Error::SeatSpoilt { seat: standing.number, deaths });
         }
         line.pid.store(0, Ordering::Release);
-        line.start.store(crate::liveness::start_time(standing.pid).unwrap_or(0), Ordering::Release);
+        line.start.store(crate::liveness::own_start().unwrap_or(0), Ordering::Release);
+        line.time.store(crate::liveness::time_namespace(), Ordering::Release);
         line.namespace.store(crate::liveness::pid_namespace(), Ordering::Release);
         line.pid.store(standing.pid, Ordering::Release);
         // Pairs with the Acquire loads in `life` and `owner_alive`.
@@ -300,6 +301,16 @@ impl Segment {
             recovered.store(done, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// The epochs of a seat, up to `last`, whose holders may have left words in objects. All are dead if the holder
+    /// under `last` is.
+    pub(crate) fn unrecovered(&self, seat: usize, last: u32) -> impl Iterator<Item = u32> + use<> {
+        // Pairs with the store in `recover_seat`. It may have passed `last` by now, or say anything: then none is left.
+        let done = self.seat_line(seat).recovered.load(Ordering::Acquire);
+        let some = (1..=OWNER_EPOCH).contains(&last.wrapping_sub(done));
+        let first = some.then(|| after(done));
+        std::iter::successors(first, move |e| (*e != last).then(|| after(*e))).take(OWNER_EPOCH as usize)
     }
 
     /// Says of a seat that nobody has taken that nobody ever will, because the process that was to take it has ended.

@@ -106,6 +106,9 @@ fn what_no_frames_are_is_refused() {
     assert!(matches!(frames::threads(0, 64, 2), Err(Error::Capacity(_))));
     assert!(matches!(frames::threads(4, 0, 2), Err(Error::Frames(_))));
     assert!(matches!(frames::threads(4, usize::MAX, 2), Err(Error::Frames(_))));
+    let most = u32::MAX as usize - 63;
+    assert!(frames::spec(1, most, 2).is_ok());
+    assert!(matches!(frames::spec(1, most + 1, 2), Err(Error::Frames(_))), "in cache lines it is 4 GiB");
     assert!(matches!(frames::threads(4, 64, 49), Err(Error::Participants { asked: 49, most: 48 })));
     let frames = Frames::create(4, 64, 2).expect("memory");
     let said = Frames::attach(frames.segment().expect("in one"), 4, 128).expect_err("longer frames");
@@ -163,4 +166,27 @@ fn what_a_dead_reader_held_reaches_others_though_a_sender_has_its_seat() {
     assert!(matches!(newcomer.loan(), Err(LoanError::Exhausted { .. })), "the only one is on its way");
     assert_eq!(old.receive().map(|m| m.to_vec()), Ok(vec![9]));
     drop(newcomer.loan().expect("it has come back"));
+}
+
+#[test]
+fn what_the_dead_before_a_dead_newcomer_held_is_found() {
+    let mut old = Frames::create(1, 64, 2).expect("memory");
+    let segment = old.segment().expect("in one").clone();
+    drop(Frames::attach(&segment, 1, 64).expect("a seat is free"));
+    old.loan().expect("one is free").send(1).map_err(text_of).expect("there is room");
+    dies_reading(&segment, 1);
+    // A newcomer takes the seat and dies before it has recovered anything.
+    let died = segment.take_seat_again(1, |_, _, dead| Err(Error::NoSeat { seats: dead as usize }));
+    assert!(matches!(died, Err(Error::NoSeat { seats: 1 })), "{died:?}");
+    let slot = segment.body_ptr().wrapping_add(384).cast::<u64>();
+    // A participant that only sends finds it too.
+    until("what was being received is on its way again", || {
+        assert!(matches!(old.loan(), Err(LoanError::Exhausted { .. })));
+        // SAFETY: inside the body, on its alignment, and nobody else is at it now.
+        let state = unsafe { slot.read() } & 3;
+        assert!(state == 3 || state == 2, "{state}");
+        state == 2
+    });
+    assert_eq!(old.receive().map(|m| m.len()), Ok(1));
+    drop(old.loan().expect("it has come back"));
 }

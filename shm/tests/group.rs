@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use common::rings::{ended_well, in_a_fork, rank};
 use common::*;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -211,6 +212,31 @@ fn a_poisoned_tensor_is_refused_and_the_others_are_not() {
     drop(bad);
     let (_, [anew]) = allocate(&mut groups, 100);
     assert!(!anew.is_poisoned() && anew.iter().all(|v| *v == 0));
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_its_parents_tensors() {
+    // In a process of its own: a panic in a fork of a program with other threads may find a lock taken for ever.
+    ended_well(rank(|| {
+        let mut groups: [Group; 1] = group();
+        let (first, [mut tensor]) = allocate(&mut groups, 100);
+        tensor[0] = 7;
+        in_a_fork(|| {
+            let uses: [fn(&mut Tensor<u32>) -> u32; 2] = [|t| t[0], |t| std::mem::replace(&mut t[0], 9)];
+            let refused = uses.map(|used| {
+                let said = catch_unwind(AssertUnwindSafe(|| used(&mut tensor)));
+                said.is_err_and(|e| e.downcast_ref::<&str>().is_some_and(|s| s.contains("forked child")))
+            });
+            // SAFETY: the parent's copy of the handle lives in the parent's memory; this one is dropped here once.
+            drop(unsafe { std::ptr::read(&tensor) });
+            refused == [true; 2]
+        });
+        let (second, _) = allocate(&mut groups, 100);
+        assert_eq!(second.retired, None, "the child has not given up what its parent holds");
+        assert_ne!(second.offset, first.offset);
+        assert_eq!(tensor[0], 7);
+        Ok(())
+    }));
 }
 
 #[test]

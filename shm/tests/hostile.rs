@@ -19,8 +19,8 @@ use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::barrier::Barrier;
-use sapwood_shm::mutex::{LockError, Mutex};
 use sapwood_shm::channel::{Channel, FrameChannel};
+use sapwood_shm::mutex::{LockError, Mutex};
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{AllocError, Error, Group, Life, Rendezvous, Segment, link, prices};
 

@@ -102,7 +102,11 @@ fn what_is_wrong_is_said() {
     a.submit(1).expect("there is room");
     assert_eq!(a.submit(2), Err(PushError::Full(2)));
     let taken = a.take().expect("there is a job");
-    assert!(matches!(b.finish(taken, 1), Err(FinishError::NotHeld(_))), "it is the other's");
+    let said = b.finish(taken, 1).expect_err("it is the other's");
+    assert!(matches!(said, FinishError::NotHeld(_)), "{said}");
+    let (taken, answer) = said.into_inner();
+    let taken = b.decline(taken).expect_err("as before").into_inner();
+    a.finish(taken, answer).expect("it was handed back whole");
 }
 
 #[test]

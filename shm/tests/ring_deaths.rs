@@ -6,6 +6,8 @@ mod common;
 use common::rings::*;
 use common::*;
 use nix::sys::signal::Signal;
+use sapwood_shm::ring::frames::{Frames, LoanError, ReceiveError};
+use sapwood_shm::ring::jobs::{Jobs, Outcome};
 use sapwood_shm::ring::{Life, PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Processes, Running};
 
@@ -290,27 +292,32 @@ fn take_part(ring: &mut mpmc::Ring<u64>, tally: &Tally, own: std::ops::Range<usi
     });
 }
 
-#[test]
-fn many_to_many_survives_a_storm_of_deaths() {
-    let (name, tally_name) = (name("storm"), name("storm-tally"));
+/// Ranks come one after the other, and one of those that are there is killed at a moment that nobody has chosen, until
+/// all have come; then all is to end, by `end` in this process. Everything that was sent comes, but for what a dead one
+/// had just been given. Hands back this process's handle, which is the only one left.
+fn storm<H>(
+    test: &str,
+    open: impl Fn(&str) -> Result<H, sapwood_shm::Error>,
+    part: impl Fn(&mut H, &Tally, std::ops::Range<usize>),
+    end: impl Fn(&H),
+) -> H {
+    let (name, tally_name) = (name(test), name(&format!("{test}-tally")));
     let values = rounds() * EACH;
-    let open = || mpmc::Ring::<u64>::open(&name, 16, AT_A_TIME + 1);
     let running = in_turn(&tally_name, 2 * values, |tally, rank| {
-        let mut ring = None;
+        let mut entered = None;
         until("a seat is free", || {
-            match open() {
-                Ok(entered) => ring = Some(entered),
+            match open(&name) {
+                Ok(handle) => entered = Some(handle),
                 Err(e) => assert!(matches!(e, sapwood_shm::Error::NoSeat { .. }), "{e}"),
             }
-            ring.is_some()
+            entered.is_some()
         });
-        let mut ring = ring.expect("it was opened");
-        take_part(&mut ring, tally, rank * EACH..(rank + 1) * EACH);
+        part(&mut entered.expect("it was opened"), tally, rank * EACH..(rank + 1) * EACH);
         Ok(())
     });
     let _forget = [Forget::name(&name), Forget::name(&tally_name)];
     let tally = Tally::open(&tally_name, 2 * values);
-    let mut ring = open().expect("a seat is free");
+    let mut handle = open(&name).expect("a seat is free");
     let (mut dice, mut alive) = (Dice::new(), Vec::new());
     for rank in 0..rounds() {
         tally.set_flag(TURN, rank as u32 + 1);
@@ -322,8 +329,8 @@ fn many_to_many_survives_a_storm_of_deaths() {
         }
     }
     tally.set_flag(END, 1);
-    ring.close();
-    take_part(&mut ring, &tally, 0..0);
+    end(&handle);
+    part(&mut handle, &tally, 0..0);
     let killed = rounds() - alive.len();
     let report = running.wait(PATIENCE).expect("all end");
     let ended = report.exits.iter().filter(|e| **e == sapwood_shm::Exit::Code(0)).count();
@@ -331,7 +338,109 @@ fn many_to_many_survives_a_storm_of_deaths() {
     // Whoever dies between taking a value and saying so takes it along.
     let missing = (0..values).filter(|v| tally.came(values + v) && !tally.came(*v)).count();
     assert!(missing <= killed, "{missing} values are missing after {killed} deaths");
+    handle
+}
+
+#[test]
+fn many_to_many_survives_a_storm_of_deaths() {
+    let open = |name: &str| mpmc::Ring::<u64>::open(name, 16, AT_A_TIME + 1);
+    let ring = storm("storm", open, take_part, mpmc::Ring::close);
     assert_eq!(ring.others(), 0);
+}
+
+/// Frames of the storm, and their bytes: the number of the value, again and again.
+const FRAMES: (usize, usize) = (8, 192);
+
+fn pass_frames(frames: &mut Frames, tally: &Tally, own: std::ops::Range<usize>) {
+    let values = rounds() * EACH;
+    let mut own = own.peekable();
+    until("the ring is drained", || {
+        let next = own.peek().copied().filter(|_| tally.flag(END) == 0);
+        if let Some((value, mut frame)) = next.and_then(|value| Some((value, frames.loan().ok()?))) {
+            frame.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&(value as u64).to_le_bytes()));
+            match frame.send(FRAMES.1) {
+                Ok(()) => drop((own.next(), tally.note(values + value))),
+                Err(PushError::Full(_) | PushError::Busy { .. } | PushError::Closed(_)) => {}
+                Err(e) => panic!("{}", e.map(drop)),
+            }
+        }
+        match frames.receive() {
+            Ok(message) => {
+                let words =
+                    || message.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().expect("8 bytes")));
+                let value = words().next().expect("it is not empty");
+                assert!(message.len() == FRAMES.1 && words().all(|w| w == value), "{:?}", &message[..]);
+                assert!(!tally.note(value as usize), "{value} came twice");
+            }
+            Err(ReceiveError::Ring(PopError::Drained)) => return true,
+            Err(e) => {
+                let waits = matches!(e, ReceiveError::Ring(PopError::Empty | PopError::Busy { .. }));
+                assert!(waits, "{e}");
+            }
+        }
+        false
+    });
+}
+
+#[test]
+fn frames_survive_a_storm_of_deaths() {
+    let open = |name: &str| Frames::open(name, FRAMES.0, FRAMES.1, AT_A_TIME + 1);
+    let mut frames = storm("frame-storm", open, pass_frames, Frames::close);
+    // None is lost, and none has two holders.
+    let mut held = std::collections::BTreeSet::new();
+    until("what the dead held is found", || {
+        if let Ok(loan) = frames.loan() {
+            assert!(held.insert(loan.as_ptr().addr()), "a frame was lent twice");
+            std::mem::forget(loan);
+        }
+        held.len() == FRAMES.0
+    });
+    assert!(matches!(frames.loan(), Err(LoanError::Exhausted { .. })));
+}
+
+/// Submits its own jobs, and works on and collects anybody's.
+fn do_jobs(jobs: &mut Jobs<u64, u64>, tally: &Tally, own: std::ops::Range<usize>) {
+    let values = rounds() * EACH;
+    let (mut own, mut takings) = (own.peekable(), 0);
+    until("all jobs are over", || {
+        let ending = tally.flag(END) != 0;
+        if let Some(value) = own.peek().copied().filter(|_| !ending) {
+            match jobs.submit(value as u64) {
+                Ok(_) => drop((own.next(), tally.note(values + value))),
+                Err(e) => assert!(matches!(e, PushError::Full(_) | PushError::Busy { .. }), "{e}"),
+            }
+        }
+        match jobs.take() {
+            Ok(taken) => {
+                takings += 1;
+                // Some go back, to be taken again.
+                if takings % 7 == 0 {
+                    jobs.decline(taken).expect("it is held");
+                } else {
+                    let answer = !taken.job;
+                    jobs.finish(taken, answer).expect("it is held");
+                }
+            }
+            Err(e) => assert!(matches!(e, PopError::Empty | PopError::Busy { .. }), "{e}"),
+        }
+        match jobs.collect().map(|collected| collected.outcome) {
+            Some(Outcome::Answer(answer)) => {
+                let value = !answer as usize;
+                assert!(value < values, "no answer of ours: {answer:#x}");
+                assert!(!tally.note(value), "job {value} was collected twice");
+            }
+            Some(Outcome::Failed { attempts }) => panic!("{attempts} workers have died of one job"),
+            None => return ending && jobs.census().in_flight() == 0,
+        }
+        false
+    });
+}
+
+#[test]
+fn jobs_survive_a_storm_of_deaths() {
+    let open = |name: &str| Jobs::<u64, u64>::open(name, 16, AT_A_TIME + 1, 15);
+    let jobs = storm("job-storm", open, do_jobs, |_| ());
+    assert_eq!(jobs.census().in_flight(), 0);
 }
 
 #[test]

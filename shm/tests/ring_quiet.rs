@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
 use sapwood_shm::channel::{Channel, FrameChannel, RecvError, SendError};
 use sapwood_shm::mutex::Mutex;
-use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
+use sapwood_shm::ring::{PopError, PushError, frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{Segment, link};
 
 struct Counting;
@@ -198,6 +198,53 @@ fn a_channel_of_frames_is_quiet() {
             }
             b.send_value(&(1_u8, 2_u64)).expect("one is free");
             assert_eq!(a.recv_value::<(u8, u64)>().expect("it is there"), (1, 2));
+        }
+    });
+}
+
+#[test]
+fn frames_are_quiet() {
+    is_quiet("between processes", || {
+        let mut tx = frames::Frames::create(4, 256, 2).expect("memory");
+        let mut rx = frames::Frames::attach(tx.segment().expect("in one"), 4, 256).expect("a seat is free");
+        move || {
+            for i in 0..4 {
+                let mut frame = tx.loan().expect("one is free");
+                frame.fill(i);
+                frame.send(100).expect("there is room");
+            }
+            for i in 0..4 {
+                let message = rx.receive().expect("it is there");
+                assert_eq!(message[..], [i; 100]);
+            }
+            drop(tx.loan().expect("one is free"));
+            assert_eq!(rx.receive().err(), Some(PopError::Empty.into()));
+        }
+    });
+}
+
+#[test]
+fn jobs_are_quiet() {
+    is_quiet("between processes", || {
+        let mut owner = jobs::Jobs::<u64, u64>::create(8, 2, 3).expect("memory");
+        let mut worker = jobs::Jobs::attach(owner.segment().expect("in one"), 8, 3).expect("a seat is free");
+        move || {
+            for i in 0..8 {
+                owner.submit(i).expect("there is room");
+            }
+            assert_eq!(owner.submit(8), Err(PushError::Full(8)));
+            let declined = worker.take().expect("there is a job");
+            worker.decline(declined).expect("it is held");
+            for _ in 0..8 {
+                let taken: jobs::Taken<u64> = worker.take().expect("there is a job");
+                let answer = taken.job * 3;
+                worker.finish(taken, answer).expect("it is held");
+            }
+            let sum = (0..8).filter_map(|_| owner.collect()).map(|c| match c.outcome {
+                jobs::Outcome::Answer(answer) => answer,
+                jobs::Outcome::Failed { .. } => 0,
+            });
+            assert_eq!(sum.sum::<u64>(), 84);
         }
     });
 }

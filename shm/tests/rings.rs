@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use common::rings::*;
 use common::*;
+use sapwood_shm::ring::jobs::{self, FinishError};
 use sapwood_shm::ring::{CapacityError, Life, PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Error, Processes, Segment};
 
@@ -413,22 +414,6 @@ impl Line {
     }
 }
 
-/// What a handle says in a forked child; 0 if that it is a forked child's.
-fn in_a_fork(child: impl FnOnce() -> bool) {
-    // SAFETY: the child looks at its copy of the handles and ends; glibc keeps its allocator usable there.
-    match unsafe { libc::fork() } {
-        0 => {
-            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
-            // SAFETY: ends this process at once, without handlers of its parent.
-            unsafe { libc::_exit(i32::from(!good)) }
-        }
-        pid => match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) {
-            Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => {}
-            other => panic!("the child {pid}: {other:?}"),
-        },
-    }
-}
-
 #[test]
 fn a_forked_child_holds_no_end() {
     let mut tx = spsc::Producer::<u8>::create(4).expect("memory");
@@ -439,6 +424,9 @@ fn a_forked_child_holds_no_end() {
     let mut writer = latest::Writer::<u8>::create().expect("memory");
     let reader = latest::Reader::<u8>::attach(writer.segment().expect("in one")).expect("a seat is free");
     let (mut here, mut there) = spsc::pair::<u8>(4).expect("memory");
+    let mut table = jobs::Jobs::<u8, u8>::create(4, 2, 3).expect("memory");
+    table.submit(1).expect("there is room");
+    let mut taken = Some(table.take().expect("there is a job"));
     tx.try_push(1).expect("there is room");
     many.try_push(1).expect("there is room");
     bytes.write(&[b"a"]).expect("there is room");
@@ -459,6 +447,9 @@ fn a_forked_child_holds_no_end() {
             (Err(PushError::Forked(())), Err(latest::ReadError::Forked))
         );
         assert_eq!((here.try_push(9), there.try_pop()), (Err(PushError::Forked(9)), Err(PopError::Forked)));
+        let said = table.finish(taken.take().expect("it was taken"), 9).map_err(FinishError::into_inner);
+        let (job, answer) = said.expect_err("it is the parent's");
+        assert!(matches!((job.job, answer, table.decline(job)), (1, 9, Err(FinishError::Forked(_)))));
         many.close();
         // SAFETY: the parent's copies of the handles live in the parent's memory; these are dropped here once.
         unsafe {
@@ -478,4 +469,42 @@ fn a_forked_child_holds_no_end() {
     let mut two = [0; 2];
     assert_eq!((bytes.write(&[b"b"]), back.read(&mut two), &two), (Ok(1), Ok(2), b"ab"));
     assert_eq!(reader.read(), Ok((1, 1)));
+    table.finish(taken.take().expect("the child had a copy"), 3).expect("the job is still ours");
+}
+
+/// What the holder of a seat in its first epoch is in the middle of, in a slot of a ring of many in its first lap.
+fn holds(segment: &Segment, slot: usize, seat: u64, state: u64) {
+    // The ring's hints take 384 bytes, a slot 64; a word is {lap: 42, seat + 1: 10, epoch: 10, state: 2}.
+    let word = segment.body_ptr().wrapping_add(384 + 64 * slot).cast::<u64>();
+    // SAFETY: inside the body, on its alignment, and nobody else is at it now.
+    unsafe { word.write(((seat + 1) << 10 | 1) << 2 | state) };
+}
+
+#[test]
+fn a_push_finds_the_dead_though_a_pop_that_waits_for_the_living_is_tried_after_each() {
+    const WRITING: u64 = 1;
+    const READING: u64 = 3;
+    let mut ring = mpmc::Ring::<u64>::create(2, 3).expect("memory");
+    let segment = ring.segment().expect("in one").clone();
+    let attach = || mpmc::Ring::<u64>::attach(&segment, 2).expect("a seat is free");
+    let (reader, writer) = (attach(), attach());
+    assert_eq!((reader.seat(), writer.seat()), (1, 2));
+    (0..2).for_each(|i| ring.try_push(i).expect("there is room"));
+    holds(&segment, 0, 1, READING);
+    holds(&segment, 1, 2, WRITING);
+    drop(reader);
+    let mut found = false;
+    // Each of the two asks after its first 64 tries, whatever the clock says.
+    for _ in 0..100 {
+        let said =
+            ring.try_push(2).expect_err("what the dead one was reading comes first, and the writer is next");
+        found = ring.stats().redelivered == 1;
+        if found {
+            break;
+        }
+        assert!(matches!(said, PushError::Busy { holder: Some(p), .. } if p.seat == 1), "{said}");
+        assert!(matches!(ring.try_pop(), Err(PopError::Busy { holder: Some(p) }) if p.seat == 2));
+    }
+    assert!(found, "the push has never asked");
+    drop(writer);
 }

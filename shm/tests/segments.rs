@@ -35,7 +35,7 @@ fn a_file_that_holds_no_segment_is_refused() {
 #[test]
 fn another_version_is_refused() {
     let (folder, _held) = spoilt("version", 8, &77_u32.to_le_bytes());
-    assert!(matches!(refused(&folder, &spec(2)), Error::OtherVersion { found: 77, expected: 2 }));
+    assert!(matches!(refused(&folder, &spec(2)), Error::OtherVersion { found: 77, expected: 3 }));
 }
 
 #[test]

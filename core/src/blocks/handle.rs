@@ -49,7 +49,8 @@ pub struct Message {
 
 /// What a participant knows of the others, and does with what the dead leave.
 pub trait Peers {
-    /// False only for an owner that is proven to be dead. Asked only where a call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Blocks::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 
     /// Whether somebody else than this participant has taken `dead`'s seat since. Yes from the moment on in which the
@@ -116,6 +117,14 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
     /// `ring` is the only ring whose messages name blocks of this arena, for all participants the same. No two
     /// handles that are used at the same time have one seat; a newcomer to a seat attaches, and recovers its
     /// predecessor in this arena, before it does anything else here.
+    ///
+    /// A block is given to the handle that it came from only: to [`bytes`](Self::bytes), [`send`](Self::send) and
+    /// [`give_back`](Self::give_back). What is checked of it is that the arena has one of that number: another arena's
+    /// block makes two holders of one of ours, though never an access outside.
+    ///
+    /// Nobody who may still act is called dead, neither by [`recover`](Self::recover) nor by what a [`Peers`] answers
+    /// to [`alive`](Peers::alive), and [`succeeded`](Peers::succeeded) says yes as early as it promises. Else a block
+    /// has two holders.
     ///
     /// # Errors
     /// [`SeatError`], for a seat that can hold no blocks.
@@ -184,19 +193,39 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
 
     /// The bytes of a block: as many as the shape says, the holder's alone until it sends the block or gives it back.
     /// A message's are there as the sender left them.
+    ///
+    /// # Panics
+    /// If the arena has no block of that number: it came from another one.
     #[inline(always)]
     pub fn bytes(&self, block: &Block) -> Buffer<'_, M> {
+        self.refuse_foreign(block);
         self.arena.region.bytes(block.index)
     }
 
+    /// The region trusts that it is asked for no other numbers.
+    #[inline(always)]
+    fn refuse_foreign(&self, block: &Block) {
+        let blocks = self.arena.region.shape().blocks();
+        if block.index >= blocks {
+            foreign(block.index, blocks);
+        }
+    }
+
     /// Gives a block back.
+    ///
+    /// # Panics
+    /// As for [`bytes`](Self::bytes).
     #[inline]
     pub fn give_back(&mut self, block: Block) {
+        self.refuse_foreign(&block);
         self.next = block.index;
         self.arena.give_back(block);
     }
 
     /// Sends the first `len` bytes of a block, without a copy, and says at which position. The block is no longer ours.
+    ///
+    /// # Panics
+    /// As for [`bytes`](Self::bytes).
     ///
     /// # Errors
     /// [`SendError`], with the block.
@@ -206,6 +235,7 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         if len > most {
             return Err(SendError::TooLong { len, most, block });
         }
+        self.refuse_foreign(&block);
         let Block { index, generation } = block;
         let sender = self.arena.me.seat() as u16; // below SEATS
         let descriptor = Descriptor { block: index, generation, sender, len: len as u64 };
@@ -287,13 +317,25 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         (0..region.shape().blocks()).any(free)
     }
 
-    /// The seats that hold blocks or have sent blocks which nobody has received yet, a bit each, by a look at every
-    /// block.
+    /// The seats that hold blocks, have sent blocks which nobody has received yet, or are in the middle of receiving, a
+    /// bit each, by a look at every block and at every slot of the ring.
     pub fn holders(&self) -> u64 {
-        let region = &self.arena.region;
+        let (region, ring) = (&self.arena.region, self.ring.region());
         let held = |i| Word(region.header(i).word.load(Ordering::Relaxed)).holders();
-        (0..region.shape().blocks()).fold(0, |all, i| all | held(i))
+        // Whoever has begun to receive may not have its bit in the block yet: the sender's is there.
+        let receiving = |at| match ring.slot(at).word() {
+            w if w.state() == mpmc::State::Reading => Word::bit(w.owner().seat()).unwrap_or(0),
+            _ => 0,
+        };
+        let holders = (0..region.shape().blocks()).fold(0, |all, i| all | held(i));
+        (0..1u64 << ring.shift()).fold(holders, |all, at| all | receiving(at))
     }
+}
+
+#[cold]
+#[inline(never)]
+fn foreign(index: u32, blocks: u32) -> ! {
+    panic!("block {index} is none of this arena's {blocks}: it came from another one")
 }
 
 impl<M: Mem, B: Region<M>> Arena<M, B> {

@@ -22,7 +22,7 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
     /// Clears everything that `dead` left in the arena and in its ring; messages that it was receiving come to `peers`
     /// as orphans. Needed before its seat may be used again: a newcomer calls this, before it loans or receives, with
     /// the name of its predecessor and with those of newcomers that died over that. Messages that it has sent stay on
-    /// their way.
+    /// their way. That it is dead has been promised to [`attach`](Self::attach).
     ///
     /// # Errors
     /// [`OwnSeat`], where `dead`'s seat is our own, and we have held a block before the first recovery of our seat:

@@ -94,6 +94,10 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// # Safety
     /// No two handles that are used at the same time have one name, and a name whose holder died is used again only
     /// after [`recover`](Self::recover).
+    ///
+    /// Nobody who may still act is called dead, neither by [`recover`](Self::recover) nor by what a [`Peers`] answers
+    /// to [`alive`](Peers::alive): whoever has that name acts no more, in any process, and its last accesses come
+    /// before the answer. Else two write one answer, or one reads a job while another is written.
     pub unsafe fn attach(region: R, me: Owner, attempts: Attempts) -> Self {
         let hints = region.hints();
         let tail = hints.tail.load(M::at(Site::ClaimHintLoad, Ordering::Acquire));
@@ -424,24 +428,33 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         if all_free { Search::AllFree } else { Search::Nothing }
     }
 
-    /// Whether the word says that this worker holds the job.
+    /// The word, if this worker holds the job; else what the slot says instead.
     #[inline(always)]
-    fn holds(&self, taken: &Taken<Q>) -> Result<Word, NotHeld> {
-        let w = Word(self.region.slot(taken.place).word.load(Ordering::Relaxed));
-        if w.state() == State::Claimed && w.owner() == self.me {
-            Ok(w)
-        } else {
-            Err(NotHeld { ticket: taken.ticket, found: w })
+    fn holds(&self, taken: &Taken<Q>) -> Result<Word, (Word, Option<Ticket>)> {
+        let slot = self.region.slot(taken.place);
+        let w = Word(slot.word.load(Ordering::Relaxed));
+        if w.state() != State::Claimed || w.owner() != self.me {
+            return Err((w, None));
         }
+        // The name alone does not tell a job from an earlier one that the same worker had in the same place.
+        // SAFETY: the word says Claimed(me), which keeps submitters out, and only we write it: so it is our own claim,
+        // and ClaimTakeLoad came before it, after the job was written. Any bytes are a ticket.
+        let ticket = Ticket(slot.job.with(|p| unsafe { (*p).ticket }));
+        if ticket == taken.ticket { Ok(w) } else { Err((w, Some(ticket))) }
     }
 
     /// Answers a job.
     ///
     /// # Errors
-    /// [`NotHeld`]; then nothing was written.
+    /// [`NotHeld`], with the job and the answer; then nothing was written.
     #[inline]
-    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), NotHeld> {
-        let held = self.holds(&taken)?;
+    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), NotHeld<(Taken<Q>, A)>> {
+        let held = match self.holds(&taken) {
+            Ok(held) => held,
+            Err((found, instead)) => {
+                return Err(NotHeld { ticket: taken.ticket, found, instead, value: (taken, answer) });
+            }
+        };
         let slot: &Slot<M, Q, A> = self.region.slot(taken.place);
         if M::broken(Bug::ClaimFinishFirst) {
             slot.word.fetch_or(ANSWERED, Ordering::Release);
@@ -461,9 +474,11 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// Gives a job back for another worker, or this one, to take. It counts as no attempt.
     ///
     /// # Errors
-    /// [`NotHeld`]; then nothing was changed.
-    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), NotHeld> {
-        self.holds(&taken)?;
+    /// [`NotHeld`], with the job; then nothing was changed.
+    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), NotHeld<Taken<Q>>> {
+        if let Err((found, instead)) = self.holds(&taken) {
+            return Err(NotHeld { ticket: taken.ticket, found, instead, value: taken });
+        }
         // Pairs with ClaimCollect and, through it, with ClaimSubmitLoad.
         let slot = self.region.slot(taken.place);
         slot.word.fetch_or(DECLINED, M::at(Site::ClaimDecline, Ordering::Release));

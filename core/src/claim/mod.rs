@@ -137,7 +137,8 @@ use crate::owner::Owner;
 
 /// What a participant knows of the others.
 pub trait Peers {
-    /// False only for an owner that is proven to be dead. Asked only where a call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Jobs::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 }
 
@@ -209,14 +210,26 @@ pub enum TakeError {
     },
 }
 
-/// The table does not say that this worker holds the job: it belongs to another table, or a bad peer has overwritten
-/// the word.
+/// The table does not say that this worker holds the job: it belongs to another table, the worker has lost it (it was
+/// recovered as dead) and has taken another one in its place, or a bad peer has overwritten the word. What was given is
+/// handed back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NotHeld {
+pub struct NotHeld<T> {
     /// Of which job.
     pub ticket: Ticket,
     /// What the slot's word says instead.
     pub found: Word,
+    /// The job of that slot that this worker does hold, if it holds one.
+    pub instead: Option<Ticket>,
+    /// What was not done: the job, and the answer if there is one.
+    pub value: T,
+}
+
+impl<T> NotHeld<T> {
+    /// What was not done.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
 }
 
 impl<Q> SubmitError<Q> {
@@ -250,13 +263,14 @@ impl fmt::Display for TakeError {
 
 impl core::error::Error for TakeError {}
 
-impl fmt::Display for NotHeld {
+impl<T> fmt::Display for NotHeld<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "job {} is not held by this worker: its slot says {:?}", self.ticket.0, self.found)
+        write!(f, "job {} is not held by this worker: its slot says {:?}", self.ticket.0, self.found)?;
+        self.instead.map_or(Ok(()), |other| write!(f, ", of job {}", other.0))
     }
 }
 
-impl core::error::Error for NotHeld {}
+impl<T: fmt::Debug> core::error::Error for NotHeld<T> {}
 
 #[cfg(test)]
 mod tests {

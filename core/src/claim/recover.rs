@@ -53,7 +53,7 @@ impl Recovered {
 
 impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// Clears everything that `dead` left in the table. Needed before its name may be used again; without it, jobs that
-    /// `dead` was working on stay where they are.
+    /// `dead` was working on stay where they are. That it is dead has been promised to [`attach`](Self::attach).
     pub fn recover(&mut self, dead: Owner) -> Recovered {
         self.recover_where(|owner| owner == dead)
     }

@@ -258,7 +258,8 @@ pub unsafe trait Region<M: Mem, T: Copy>: Clone {
 
 /// What a participant knows of the others, and does with what the dead leave.
 pub trait Peers<T> {
-    /// False only for an owner that is proven to be dead. Asked only where a call is blocked.
+    /// False only for an owner that is proven to be dead, as was promised to [`attach`](Handle::attach). Asked only
+    /// where a call is blocked.
     fn alive(&mut self, owner: Owner) -> bool;
 
     /// A message whose reader died holding it. Called before its slot is given back. `at` is its position modulo
@@ -308,6 +309,10 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     /// # Safety
     /// No two handles that are used at the same time have one name, and a name whose holder died is used again only
     /// after [`recover`](Self::recover).
+    ///
+    /// Nobody who may still act is called dead, neither by [`recover`](Self::recover) nor by what a [`Peers`] answers
+    /// to [`alive`](Peers::alive): whoever has that name acts no more, in any process, and its last accesses come
+    /// before the answer. Else two read or write one cell.
     pub unsafe fn attach(region: R, me: Owner) -> Self {
         let hints = region.hints();
         let tail = hints.tail.load(M::at(Site::MpmcHintLoad, Ordering::Acquire));
@@ -680,7 +685,7 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Handle<M, T, R> {
     }
 
     /// Clears everything that `dead` left in the ring: its orphans come out now instead of a lap later. Needed before
-    /// its name may be used again.
+    /// its name may be used again. That it is dead has been promised to [`attach`](Self::attach).
     pub fn recover(&mut self, dead: Owner, peers: &mut impl Peers<T>) {
         for i in 0..1u64 << self.shift {
             let w = Word(self.region.slot(i).word.load(M::at(Site::MpmcPopLoad, Ordering::Acquire)));

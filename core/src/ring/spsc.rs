@@ -75,6 +75,8 @@ pub struct Shape {
     pub line_bytes: usize,
     /// Lines: a power of two.
     pub lines: usize,
+    /// What of a [`Position`] says where it lies.
+    mask: usize,
 }
 
 impl Shape {
@@ -107,15 +109,20 @@ impl Shape {
         let capacity = check(capacity, line_bytes)?;
         // The oldest value may be the last of its line, and the newest line may not be that one again.
         let lines = (capacity + per_line - 1).div_ceil(per_line).next_power_of_two();
-        Ok(Shape { capacity, per_line, line_bytes, lines })
+        Ok(Shape { capacity, per_line, line_bytes, lines, mask: (lines << VALUES) - 1 })
+    }
+
+    /// A line of seven words and their count is eight words: a position counts words.
+    const fn is_words<T>() -> bool {
+        Self::per_line::<T>() == 7 && size_of::<T>() == COUNT
     }
 
     /// Where value `i` of line `line` begins.
     #[inline(always)]
     pub fn value_at<T>(&self, line: u64, i: usize) -> usize {
-        if const { Self::per_line::<T>() == 7 && size_of::<T>() == COUNT } {
-            // The same, in fewer instructions: such a line is eight words, of which the count is the first.
-            return (((line as usize) << VALUES | i) & ((self.lines << VALUES) - 1)) * COUNT + COUNT;
+        if const { Self::is_words::<T>() } {
+            // The same, in fewer instructions.
+            return (((line as usize) << VALUES | i) & self.mask) * COUNT + COUNT;
         }
         self.count_at::<T>(line) + Self::first::<T>() + i * size_of::<T>()
     }
@@ -123,7 +130,12 @@ impl Shape {
     /// Where the count of line `line` begins.
     #[inline(always)]
     pub fn count_at<T>(&self, line: u64) -> usize {
-        (line as usize & (self.lines - 1)) * Self::line_bytes::<T>()
+        let words = (line as usize) << VALUES & self.mask;
+        if const { Self::is_words::<T>() } {
+            words * COUNT
+        } else {
+            (words >> VALUES) * Self::line_bytes::<T>()
+        }
     }
 
     /// Bytes of the lines.
@@ -204,7 +216,7 @@ impl Position {
         (self.0 & ((1 << VALUES) - 1)) as usize
     }
 
-    /// Values from here to `to`, which is settled; a large number if `to` is before.
+    /// Values from here to `to`; a large number if `to` is before.
     fn distance(self, to: Position, per_line: usize) -> u64 {
         let lines = to.line().wrapping_sub(self.line()) & LINES;
         let (from, to) = (self.values() as u64, to.values() as u64);
@@ -232,8 +244,8 @@ pub struct Producer<M: Mem, T: Shareable, R: Region<M, T>> {
     tail: Position,
     /// Up to where there is room, for all we know: in the line of `tail`.
     limit: Position,
-    /// The free word as last seen.
-    free: Position,
+    /// Places behind the limit that are free for all we know.
+    spare: u64,
     _values: PhantomData<fn(T) -> M>,
 }
 
@@ -276,7 +288,9 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
             (count.line() == line && newer && count.values() <= per_line).then_some(count)
         });
         let tail = counts.last().unwrap_or(free);
-        Producer { region, tail, limit: tail, free, _values: PhantomData }
+        let mut producer = Producer { region, tail, limit: tail, spare: 0, _values: PhantomData };
+        producer.spare = producer.room_from(free);
+        producer
     }
 
     /// Appends a value.
@@ -343,25 +357,39 @@ impl<M: Mem, T: Shareable, R: Region<M, T>> Producer<M, T, R> {
         closed.load(M::at(Site::SpscLookEnd, Ordering::Acquire)) != 0
     }
 
-    /// Goes on to the next line at the end of one, and looks at the free word if that is needed for a place.
-    #[inline(never)]
+    /// Goes on to the next line at the end of one, and looks at the free word if that is needed for a place. Asked at
+    /// the limit only.
+    #[inline(always)]
     fn look_for_room(&mut self) -> bool {
         let per_line = Shape::per_line::<T>();
-        self.tail = self.tail.settled(per_line);
-        let mut room = self.room();
-        if room == 0 {
-            let word = self.region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
-            self.free = Position::of(word, per_line);
-            room = self.room();
+        // What nearly always happens at the end of a line: the next one is free.
+        if self.tail.values() == per_line && self.spare >= per_line as u64 {
+            self.tail = self.tail.settled(per_line);
+            self.limit = Position(self.tail.0 + per_line as u64);
+            self.spare -= per_line as u64;
+            return true;
         }
-        self.limit = Position(self.tail.0 + room.min((per_line - self.tail.values()) as u64));
+        self.look_at_free()
+    }
+
+    #[inline(never)]
+    fn look_at_free(&mut self) -> bool {
+        let per_line = Shape::per_line::<T>();
+        self.tail = self.tail.settled(per_line);
+        if self.spare == 0 {
+            let word = self.region.ends().free.load(M::at(Site::SpscLookFree, Ordering::Acquire));
+            self.spare = self.room_from(Position::of(word, per_line));
+        }
+        let room = self.spare.min((per_line - self.tail.values()) as u64);
+        self.limit = Position(self.tail.0 + room);
+        self.spare -= room;
         room > 0
     }
 
-    /// Places that are free for all we know. A free word that makes no sense gives none.
-    fn room(&self) -> u64 {
+    /// Places that are free if all before `free` has been read. A free word that makes no sense gives none.
+    fn room_from(&self, free: Position) -> u64 {
         let one_more = u64::from(M::broken(Bug::SpscOneTooMany));
-        let used = self.free.distance(self.tail, Shape::per_line::<T>());
+        let used = free.distance(self.tail, Shape::per_line::<T>());
         (self.region.shape().capacity as u64 + one_more).saturating_sub(used)
     }
 

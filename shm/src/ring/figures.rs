@@ -2,16 +2,19 @@
 //! both sides' figures, from the header alone.
 //!
 //! ```text
-//!  63       56 55                      41 40              35 34            32 31                 0
-//! +-----------+--------------------------+------------------+----------------+--------------------+
-//! |  version  |  bytes of an answer + 1  | log2 of capacity | log2 of align  |  bytes of a value  |
-//! +-----------+--------------------------+------------------+----------------+--------------------+
+//!  63     59 58             56 55                    41 40            35 34         32 31              0
+//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
+//! | version | log2 of align   | bytes of an answer + 1 |    log2 of     |   log2 of   | bytes of a value |
+//! |         | of an answer    | (0: there is none)     |    capacity    |    align    |                 |
+//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
 //! ```
+//! A figure that its bits can't hold has no fingerprint: types are refused while they are compiled, lengths by the
+//! ring's `spec`. So two rings whose memory lies differently never have one fingerprint.
 
 use std::fmt;
 
-/// Raised with every change of what lies in a ring's memory.
-const VERSION: u8 = 1;
+/// Raised with every change of what lies in a ring's memory; below 32.
+const VERSION: u8 = 2;
 
 /// What a ring was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,34 +27,63 @@ pub struct Figures {
     pub align: u64,
     /// Bytes of an answer, where values are jobs.
     pub answer: Option<u64>,
+    /// Alignment of an answer; 1 where there is none.
+    pub answer_align: u64,
     /// Version of the layout.
     pub version: u8,
 }
 
-const CAPACITY: u32 = 35;
-const ALIGN: u32 = 32;
-const ANSWER: u32 = 41;
-const VERSIONS: u32 = 56;
+/// Where a figure lies in the word: its first bit, and how many.
+type Bits = (u32, u32);
+const SIZE: Bits = (0, 32);
+const ALIGN: Bits = (32, 3);
+const CAPACITY: Bits = (35, 6);
+const ANSWER: Bits = (41, 15);
+const ANSWER_ALIGN: Bits = (56, 3);
+const VERSIONS: Bits = (59, 5);
+
+const fn most((_, bits): Bits) -> u64 {
+    (1 << bits) - 1
+}
+
+const fn put(figure: u64, at: Bits) -> u64 {
+    assert!(figure <= most(at), "a figure spills into its neighbour");
+    figure << at.0
+}
+
+const fn get(word: u64, at: Bits) -> u64 {
+    word >> at.0 & most(at)
+}
 
 impl Figures {
+    /// The most bytes that a value can have.
+    pub(crate) const MOST_BYTES: usize = most(SIZE) as usize;
+
     /// A ring of `capacity` values of type `T`, a power of two as checked before.
     pub(crate) const fn of<T>(capacity: usize) -> Figures {
-        const { assert!(size_of::<T>() as u64 <= u32::MAX as u64, "values of less than 4 GiB") };
+        const { assert!(size_of::<T>() <= Self::MOST_BYTES, "values of less than 4 GiB") };
+        const { assert!(align_of::<T>() <= 1 << most(ALIGN), "values that are aligned to 128 bytes at most") };
         Figures {
             capacity: capacity as u64,
             size: size_of::<T>() as u64,
             align: align_of::<T>() as u64,
             answer: None,
+            answer_align: 1,
             version: VERSION,
         }
     }
 
     /// A table of `capacity` jobs of type `Q` with answers of type `A`.
     pub(crate) const fn of_jobs<Q, A>(capacity: usize) -> Figures {
-        const { assert!(size_of::<A>() < (1 << (VERSIONS - ANSWER)) - 1, "answers of less than 32 KiB") };
-        // An answer's place follows from its alignment, for which the fingerprint has no bits: it is told by the job's.
-        let align = if align_of::<A>() > align_of::<Q>() { align_of::<A>() } else { align_of::<Q>() };
-        Figures { answer: Some(size_of::<A>() as u64), align: align as u64, ..Figures::of::<Q>(capacity) }
+        const { assert!((size_of::<A>() as u64) < most(ANSWER), "answers of less than 32 KiB") };
+        const {
+            assert!(
+                align_of::<A>() <= 1 << most(ANSWER_ALIGN),
+                "answers that are aligned to 128 bytes at most"
+            )
+        };
+        let (answer, align) = (Some(size_of::<A>() as u64), align_of::<A>() as u64);
+        Figures { answer, answer_align: align, ..Figures::of::<Q>(capacity) }
     }
 
     pub(crate) const fn fingerprint(&self) -> u64 {
@@ -59,31 +91,33 @@ impl Figures {
             Some(bytes) => bytes + 1,
             None => 0,
         };
-        (self.version as u64) << VERSIONS
-            | answer << ANSWER
-            | (self.capacity.trailing_zeros() as u64) << CAPACITY
-            | (self.align.trailing_zeros() as u64) << ALIGN
-            | self.size
+        put(self.version as u64, VERSIONS)
+            | put(self.answer_align.trailing_zeros() as u64, ANSWER_ALIGN)
+            | put(answer, ANSWER)
+            | put(self.capacity.trailing_zeros() as u64, CAPACITY)
+            | put(self.align.trailing_zeros() as u64, ALIGN)
+            | put(self.size, SIZE)
     }
 
     /// From the header of a segment that may say anything.
     pub(crate) const fn from_fingerprint(bits: u64) -> Figures {
         Figures {
-            capacity: 1 << (bits >> CAPACITY & 0x3f),
-            size: bits & u32::MAX as u64,
-            align: 1 << (bits >> ALIGN & 7),
-            answer: (bits >> ANSWER & ((1 << (VERSIONS - ANSWER)) - 1)).checked_sub(1),
-            version: (bits >> VERSIONS) as u8,
+            capacity: 1 << get(bits, CAPACITY),
+            size: get(bits, SIZE),
+            align: 1 << get(bits, ALIGN),
+            answer: get(bits, ANSWER).checked_sub(1),
+            answer_align: 1 << get(bits, ANSWER_ALIGN),
+            version: get(bits, VERSIONS) as u8,
         }
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { capacity, size, align, answer, version } = self;
+        let Figures { capacity, size, align, answer, answer_align, version } = self;
         write!(f, "{capacity} values of {size} bytes, aligned to {align}")?;
         if let Some(bytes) = answer {
-            write!(f, ", with answers of {bytes} bytes")?;
+            write!(f, ", with answers of {bytes} bytes, aligned to {answer_align}")?;
         }
         if *version == VERSION { Ok(()) } else { write!(f, ", in layout version {version}") }
     }
@@ -92,6 +126,7 @@ impl fmt::Display for Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_fingerprint_gives_the_figures_back() {
@@ -106,6 +141,45 @@ mod tests {
         assert_ne!(Figures::of::<u64>(8).fingerprint(), Figures::of::<[u32; 2]>(8).fingerprint());
         assert_eq!(Figures::of::<u64>(8).to_string(), "8 values of 8 bytes, aligned to 8");
         let wild = Figures::from_fingerprint(u64::MAX);
-        assert!(wild.to_string().ends_with("in layout version 255"), "{wild}");
+        assert!(wild.to_string().ends_with("in layout version 31"), "{wild}");
+    }
+
+    #[test]
+    fn jobs_and_answers_have_alignments_of_their_own() {
+        // A job of 16 bytes begins behind its ticket, on its alignment: the two tables lie differently.
+        let (one, other) = (Figures::of_jobs::<u128, [u64; 2]>(8), Figures::of_jobs::<[u64; 2], u128>(8));
+        assert_ne!(one.fingerprint(), other.fingerprint());
+    }
+
+    fn any_figures() -> impl Strategy<Value = Figures> {
+        let answers = prop_oneof![Just(None), (0..most(ANSWER)).prop_map(Some)];
+        let sizes = prop_oneof![Just(most(SIZE)), 0..=most(SIZE)];
+        let logs = (0..=most(CAPACITY), 0..=most(ALIGN), 0..=most(ANSWER_ALIGN), 0..=most(VERSIONS));
+        (sizes, answers, logs).prop_map(|(size, answer, (capacity, align, answer_align, version))| Figures {
+            capacity: 1 << capacity,
+            size,
+            align: 1 << align,
+            answer,
+            answer_align: 1 << answer_align,
+            version: version as u8,
+        })
+    }
+
+    proptest! {
+        /// Whatever a fingerprint gives back whole, nothing else has.
+        #[test]
+        fn no_two_figures_have_one_fingerprint(figures in any_figures(), word: u64) {
+            prop_assert_eq!(Figures::from_fingerprint(figures.fingerprint()), figures);
+            prop_assert_eq!(Figures::from_fingerprint(word).fingerprint(), word);
+        }
+    }
+
+    #[test]
+    fn what_spills_has_no_fingerprint() {
+        let long = Figures { size: most(SIZE) + 1, ..Figures::of::<u8>(1) };
+        let wide = Figures { align: 256, ..Figures::of::<u8>(1) };
+        for spilling in [long, wide] {
+            assert!(std::panic::catch_unwind(|| spilling.fingerprint()).is_err(), "{spilling}");
+        }
     }
 }

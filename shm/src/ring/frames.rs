@@ -5,6 +5,10 @@
 //! it is an *orphan*, which one of the others receives. A frame that was received and not given back by one that died
 //! is free again, once somebody finds no other or takes the dead one's seat.
 //!
+//! Who finds an orphan holds its frame and keeps the message in private memory until a receive returns it or it is sent
+//! again. If that one dies meanwhile, or drops its handle when the ring is closed, the frame is free again and the
+//! message is gone: a message is lost only so.
+//!
 //! # Safety
 //! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory),
 //! and that a newcomer recovers its seat before anything else, with one handle for all its predecessors: `enter` does.
@@ -20,7 +24,7 @@ use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::Handle;
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::mpmc::Ground;
 use super::region::{Arena, Slots};
 use super::{Figures, Peer, PopError, PushError};
@@ -94,7 +98,8 @@ pub(crate) fn spec_on(
 /// The shape of the arena, and where it begins behind the ring.
 fn shape(frames: usize, bytes: usize) -> Result<(Shape, usize), Error> {
     let ring = Slots::<Raw>::bytes(frames)?;
-    let most = u32::MAX as usize;
+    // Frames are whole cache lines.
+    let most = Figures::MOST_BYTES & !63;
     if bytes > most {
         return Err(blocks::ShapeError::TooLarge { asked: bytes, most }.into());
     }
@@ -141,7 +146,9 @@ fn inner(ground: Ground, memory: &Memory, frames: usize, bytes: usize, me: Owner
 #[derive(Debug)]
 struct Others {
     segment: Option<Arc<Segment>>,
-    watch: Watch,
+    loans: Watch,
+    sends: Watch,
+    receives: Watch,
     at_once: bool,
     me: usize,
     orphans: Vec<blocks::Message>,
@@ -161,16 +168,26 @@ pub struct Stats {
 
 impl Others {
     fn new(seats: usize) -> Self {
+        let [loans, sends, receives] = Default::default();
         let orphans = Vec::with_capacity(seats);
-        let (watch, stats) = (Watch::default(), Stats::default());
-        Others { segment: None, watch, at_once: false, me: usize::MAX, orphans, news: false, stats }
+        let stats = Stats::default();
+        Others {
+            segment: None,
+            loans,
+            sends,
+            receives,
+            at_once: false,
+            me: usize::MAX,
+            orphans,
+            news: false,
+            stats,
+        }
     }
 
-    fn is_dead(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return false };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        let dead = segment.owner_known_dead(seat, epoch)
-            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch);
+    /// Whether `owner`, who blocks a send, is proven to be dead.
+    fn blocks_a_send(&mut self, owner: Owner) -> bool {
+        let asks = || self.at_once || self.sends.is_due();
+        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
         self.news |= dead;
         dead
     }
@@ -183,8 +200,12 @@ impl Others {
 }
 
 impl blocks::Peers for Others {
+    /// Asked by receives only.
     fn alive(&mut self, owner: Owner) -> bool {
-        !self.is_dead(owner)
+        let asks = || self.at_once || self.receives.is_due();
+        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
+        self.news |= dead;
+        !dead
     }
 
     fn succeeded(&mut self, dead: Owner) -> bool {
@@ -298,7 +319,11 @@ impl Frames {
         let member = sit(&mut |segment, me, dead| {
             let (seat, name) = (me.number(), member::name(me));
             others.me = seat;
-            // SAFETY: the segment stays mapped: to the end of this call, and then as long as the member has it.
+            // SAFETY: the segment stays mapped to the end of this call. The handle outlives it, and may be used by the
+            // next call and in the end: all calls are about one segment, because whoever has been called once is not
+            // led to another one (see `Sit` in `named.rs`; `sit` of a segment that was handed on has only that one),
+            // and that one is the member's, who keeps it mapped. If there is no member the handle is dropped, which
+            // touches no memory.
             let memory = unsafe { Memory::lent(segment) };
             let new = || inner(ground, &memory, frames, bytes, name);
             let handle: &mut Inner = match &mut handle {
@@ -358,7 +383,7 @@ impl Frames {
     #[cold]
     fn free_the_dead(&mut self) {
         let Some(segment) = self.others.segment.clone() else { return };
-        if !self.others.at_once && !self.others.watch.is_due() {
+        if !self.others.at_once && !self.others.loans.is_due() {
             return;
         }
         // What the dead were receiving is in their senders' names, and nobody may have a frame to come round to it.
@@ -367,8 +392,12 @@ impl Frames {
         let (holders, me) = (self.inner.holders(), self.others.me);
         for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
             let epoch = segment.seat_epoch(seat);
-            if epoch != 0 && !segment.owner_alive(seat, epoch) {
-                let recovered = self.inner.recover(Owner::new(seat as u32, epoch), &mut self.others);
+            if epoch == 0 || segment.owner_alive(seat, epoch) {
+                continue;
+            }
+            // Newcomers may have died before they had recovered their predecessors.
+            for dead in segment.unrecovered(seat, epoch) {
+                let recovered = self.inner.recover(Owner::new(seat as u32, dead), &mut self.others);
                 self.others.recovered(recovered);
                 self.send_orphans();
             }
@@ -546,7 +575,7 @@ impl Frames {
                 Err(blocks::SendError::Closed(block)) => return Err(PushError::Closed(block)),
                 Err(blocks::SendError::Busy { owner, block: back }) => {
                     block = back;
-                    if owner == Owner::NOBODY || !self.others.is_dead(owner) {
+                    if owner == Owner::NOBODY || !self.others.blocks_a_send(owner) {
                         return Err(PushError::Busy { holder: self.holder(owner), value: block });
                     }
                     let recovered = self.inner.recover(owner, &mut self.others);

@@ -2,7 +2,8 @@
 //!
 //! A job whose submit returned is collected once, as an answer or as failed; twice only if the one that collected it
 //! died before its call returned. A worker that dies leaves the job to another one, until as many have died of it as
-//! the table allows: a dead worker may have acted, so a job may be *worked on* several times.
+//! the table allows: a dead worker may have acted, so a job may be *worked on* several times. What the dead held is put
+//! right where it lies, so nothing passes through the memory of who finds it, and it may die at that too.
 //!
 //! Who finds nothing to take or to collect looks now and then (once in 5 ms at most) whether those who hold jobs live.
 //!
@@ -18,7 +19,7 @@ use sapwood_core::claim::{self, Attempts, Peers, Recovered, SubmitError, TakeErr
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::Places;
 use super::{Figures, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -29,16 +30,26 @@ use crate::segment::{Segment, Spec};
 pub use super::mpmc::PARTICIPANTS;
 pub use sapwood_core::claim::{Census, Collected, Outcome, Taken, Ticket};
 
-/// Why a job was not finished or declined.
+/// Why a job was not finished or declined. What was given is handed back: the job, and the answer if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FinishError {
+pub enum FinishError<T> {
     /// This worker does not hold it.
     #[error("{0}")]
-    NotHeld(claim::NotHeld),
+    NotHeld(claim::NotHeld<T>),
     /// This process is a forked child of the one that has this handle.
     #[error("a forked child does not hold its parent's jobs")]
-    Forked,
+    Forked(T),
+}
+
+impl<T> FinishError<T> {
+    /// What was not done.
+    pub fn into_inner(self) -> T {
+        match self {
+            FinishError::NotHeld(e) => e.into_inner(),
+            FinishError::Forked(value) => value,
+        }
+    }
 }
 
 /// What this handle came upon that the dead had left.
@@ -107,8 +118,8 @@ pub fn threads<Q: Shareable, A: Shareable>(
     Ok((0..participants as u32).map(handle).collect())
 }
 
-/// What this participant knows of the others.
-#[derive(Debug)]
+/// What one kind of call knows of the others.
+#[derive(Debug, Default)]
 struct Others {
     segment: Option<Arc<Segment>>,
     watch: Watch,
@@ -117,12 +128,8 @@ struct Others {
 
 impl Peers for Others {
     fn alive(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return true };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        if segment.owner_known_dead(seat, epoch) {
-            return false;
-        }
-        !(self.at_once || self.watch.is_due()) || segment.owner_alive(seat, epoch)
+        let asks = || self.at_once || self.watch.is_due();
+        !self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks))
     }
 }
 
@@ -147,10 +154,13 @@ impl Peers for Others {
 #[derive(Debug)]
 pub struct Jobs<Q: Shareable, A: Shareable> {
     table: claim::Jobs<Real, Q, A, Places<Q, A>>,
-    others: Others,
+    submits: Others,
+    takes: Others,
     stats: Stats,
-    /// When to look for the dead, having found nothing.
+    /// When to look for the dead, having found nothing to take.
     idle: Watch,
+    /// The same, to collect.
+    uncollected: Watch,
     member: Member,
 }
 
@@ -216,8 +226,9 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     fn on(places: Places<Q, A>, me: Owner, attempts: Attempts, member: Member, stats: Stats) -> Self {
         // SAFETY: as said at the top, nobody else has the name; in a segment, `enter` has recovered the seat.
         let table = unsafe { claim::Jobs::attach(places, me, attempts) };
-        let others = Others { segment: member.segment().cloned(), watch: Watch::default(), at_once: false };
-        Jobs { table, others, stats, idle: Watch::default(), member }
+        let others = || Others { segment: member.segment().cloned(), ..Others::default() };
+        let (submits, takes, [idle, uncollected]) = (others(), others(), Default::default());
+        Jobs { table, submits, takes, stats, idle, uncollected, member }
     }
 
     /// Submits a job, and says under which ticket it will be collected.
@@ -229,7 +240,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return Err(PushError::Forked(job));
         }
-        match self.table.submit(job, &mut self.others) {
+        match self.table.submit(job, &mut self.submits) {
             Ok(ticket) => Ok(ticket),
             Err(SubmitError::Busy { owner, job }) => {
                 Err(PushError::Busy { holder: self.holder(owner), value: job })
@@ -248,11 +259,11 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return Err(PopError::Forked);
         }
-        match self.table.take(&mut self.others) {
+        match self.table.take(&mut self.takes) {
             Ok(taken) => Ok(taken),
             Err(TakeError::Busy { owner }) => Err(PopError::Busy { holder: self.holder(owner) }),
             Err(_) if self.idle.is_due() && self.recover_dead() => {
-                self.table.take(&mut self.others).map_err(|_| PopError::Empty)
+                self.table.take(&mut self.takes).map_err(|_| PopError::Empty)
             }
             Err(_) => Err(PopError::Empty),
         }
@@ -261,11 +272,11 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// Answers a job.
     ///
     /// # Errors
-    /// [`FinishError`]; then nothing was written.
+    /// [`FinishError`], with the job and the answer; then nothing was written.
     #[inline]
-    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), FinishError> {
+    pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), FinishError<(Taken<Q>, A)>> {
         if !self.member.is_mine() {
-            return Err(FinishError::Forked);
+            return Err(FinishError::Forked((taken, answer)));
         }
         self.table.finish(taken, answer).map_err(FinishError::NotHeld)
     }
@@ -273,10 +284,10 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// Gives a job back for another worker, or this one, to take. It counts as no attempt.
     ///
     /// # Errors
-    /// [`FinishError`]; then nothing was changed.
-    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), FinishError> {
+    /// [`FinishError`], with the job; then nothing was changed.
+    pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), FinishError<Taken<Q>>> {
         if !self.member.is_mine() {
-            return Err(FinishError::Forked);
+            return Err(FinishError::Forked(taken));
         }
         self.table.decline(taken).map_err(FinishError::NotHeld)
     }
@@ -289,7 +300,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
             return None;
         }
         let collected = self.table.collect();
-        if collected.is_none() && self.idle.is_due() && self.recover_dead() {
+        if collected.is_none() && self.uncollected.is_due() && self.recover_dead() {
             return self.table.collect();
         }
         collected
@@ -301,15 +312,14 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         if !self.member.is_mine() {
             return false;
         }
-        self.others.at_once = true;
-        let found = self.table.recover_dead(&mut self.others);
-        self.others.at_once = false;
+        let segment = self.member.segment().cloned();
+        let found = self.table.recover_dead(&mut Others { segment, at_once: true, ..Others::default() });
         self.stats.add(found);
         found != Recovered::default()
     }
 
     fn holder(&self, owner: Owner) -> Option<Peer> {
-        let seats = self.others.segment.as_ref().map_or(PARTICIPANTS, |segment| segment.spec().seats);
+        let seats = self.member.segment().map_or(PARTICIPANTS, |segment| segment.spec().seats);
         let seat = owner.seat() as usize;
         (seat < seats).then(|| self.member.peer(seat))
     }

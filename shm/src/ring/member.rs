@@ -138,8 +138,17 @@ impl Member {
     }
 }
 
+/// Proof that the owner of a word is dead. Words first; the kernel, which takes microseconds, only if `asks` says so.
+pub(crate) fn is_dead(segment: &Segment, owner: Owner, asks: impl FnOnce() -> bool) -> bool {
+    let (seat, epoch) = (owner.seat() as usize, owner.epoch());
+    segment.owner_known_dead(seat, epoch) || asks() && !segment.owner_alive(seat, epoch)
+}
+
 /// When to ask the kernel. The answer costs some microseconds, and most calls that find nothing are part of a loop that
 /// will find something soon. No clock decides who is dead: it decides when to ask.
+///
+/// Each kind of call has a watch of its own: in a loop that tries several in turn, one and the same would always be the
+/// one that is due.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     calls: u32,

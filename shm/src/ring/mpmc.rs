@@ -9,7 +9,12 @@
 //! | a push that is blocked by the dead                   | is put back into the ring first           | `redelivered` |
 //! | a pop                                                | is what the pop (or the next one) returns | `redelivered` |
 //! | who takes the dead one's seat                        | is what its first pop returns             | `redelivered` |
-//! | a handle that is dropped with it, into a full ring   | is gone                                   |               |
+//! | a handle that is dropped with it, into a full or a closed ring | is gone                         |               |
+//! | one of these, which dies before it has passed it on  | is gone                                   |               |
+//!
+//! The last row is the price of the others: an orphan leaves its place in the ring when it is found, because the dead
+//! one's name must not stay there, and lies in private memory until the next call hands it on. So a value is lost only
+//! where two die one after the other, its reader and who has found it.
 //!
 //! # Safety
 //! The protocol asks that no two handles have one name and that a name is used again only after recovery: a name is a
@@ -24,7 +29,7 @@ use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::{Handle, Immortal, Peers};
 use sapwood_core::ring::{PopError as CorePop, PushError as CorePush};
 
-use super::member::{self, Member, Recover, Watch};
+use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::Slots;
 use super::{Figures, Peer, PopError, PushError, Shareable};
 use crate::error::Error;
@@ -136,7 +141,8 @@ pub struct Ring<T: Shareable> {
 #[derive(Debug)]
 struct Others<T> {
     segment: Option<Arc<Segment>>,
-    watch: Watch,
+    pushes: Watch,
+    pops: Watch,
     /// Whether to ask the kernel at once.
     at_once: bool,
     orphans: Vec<T>,
@@ -149,7 +155,8 @@ impl<T> Others<T> {
     fn new(seats: usize) -> Self {
         Others {
             segment: None,
-            watch: Watch::default(),
+            pushes: Watch::default(),
+            pops: Watch::default(),
             at_once: false,
             orphans: Vec::with_capacity(seats),
             news: false,
@@ -157,20 +164,22 @@ impl<T> Others<T> {
         }
     }
 
-    /// Proof that `owner` is dead. Words first; the kernel, which takes microseconds, only now and then.
-    fn is_dead(&mut self, owner: Owner) -> bool {
-        let Some(segment) = &self.segment else { return false };
-        let (seat, epoch) = (owner.seat() as usize, owner.epoch());
-        let dead = segment.owner_known_dead(seat, epoch)
-            || (self.at_once || self.watch.is_due()) && !segment.owner_alive(seat, epoch);
+    /// Whether `owner`, who blocks a push, is proven to be dead.
+    fn blocks_a_push(&mut self, owner: Owner) -> bool {
+        let asks = || self.at_once || self.pushes.is_due();
+        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
         self.news |= dead;
         dead
     }
 }
 
 impl<T> Peers<T> for Others<T> {
+    /// Asked by pops only.
     fn alive(&mut self, owner: Owner) -> bool {
-        !self.is_dead(owner)
+        let asks = || self.at_once || self.pops.is_due();
+        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
+        self.news |= dead;
+        !dead
     }
 
     fn orphan(&mut self, _: u64, _: Owner, message: T) {
@@ -292,7 +301,7 @@ impl<T: Shareable> Ring<T> {
     fn push_past(&mut self, mut owner: Owner, value: T) -> Result<(), PushError<T>> {
         // Each turn but the last buries somebody else.
         for _ in 0..=self.others.orphans.capacity() {
-            if owner == Owner::NOBODY || !self.others.is_dead(owner) {
+            if owner == Owner::NOBODY || !self.others.blocks_a_push(owner) {
                 break;
             }
             self.ring.recover(owner, &mut self.others);
@@ -374,7 +383,9 @@ impl<T: Shareable> Ring<T> {
         for _ in 0..=self.others.orphans.capacity() {
             match self.ring.has_room(&mut Immortal) {
                 Err(CorePush::Busy { owner, .. }) => {
-                    if owner == Owner::NOBODY || !self.asking(at_once, |ring| ring.others.is_dead(owner)) {
+                    if owner == Owner::NOBODY
+                        || !self.asking(at_once, |ring| ring.others.blocks_a_push(owner))
+                    {
                         return Err(PushError::Busy { holder: self.holder(owner), value: () });
                     }
                     self.ring.recover(owner, &mut self.others);

@@ -20,6 +20,22 @@ pub(crate) fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
+/// Runs `child` in a forked child, which ends well if it says so.
+pub(crate) fn in_a_fork(child: impl FnOnce() -> bool) {
+    // SAFETY: the child looks at its copy of the handles and ends; glibc keeps its allocator usable there.
+    match unsafe { libc::fork() } {
+        0 => {
+            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+            // SAFETY: ends this process at once, without handlers of its parent.
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        pid => match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) {
+            Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => {}
+            other => panic!("the child {pid}: {other:?}"),
+        },
+    }
+}
+
 /// Pushes, waiting for room.
 pub(crate) fn push<T: Shareable>(tx: &mut spsc::Producer<T>, value: T) {
     until("there is room", || match tx.try_push(value) {

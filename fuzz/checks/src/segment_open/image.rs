@@ -5,7 +5,7 @@ use sapwood_shm::{Error, Life, Spec};
 
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"sapwood\0");
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Seats that a segment can have.
 pub(crate) const MOST_SEATS: u32 = 4096;
 
@@ -13,7 +13,7 @@ pub(crate) const MOST_SEATS: u32 = 4096;
 pub(crate) const HEADER: [(usize, usize); 10] =
     [(0, 8), (8, 4), (12, 4), (16, 8), (24, 4), (28, 4), (32, 8), (40, 8), (48, 8), (56, 4)];
 /// Offset and width of every field of a seat's line.
-pub(crate) const SEAT: [(usize, usize); 5] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 4)];
+pub(crate) const SEAT: [(usize, usize); 6] = [(0, 4), (4, 4), (8, 8), (16, 8), (24, 4), (40, 8)];
 
 /// Who this process is, as seats know it.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,7 @@ pub(crate) struct Me {
     pub(crate) pid: u32,
     pub(crate) start: u64,
     pub(crate) namespace: u64,
+    pub(crate) time: u64,
 }
 
 /// The bytes of a file: `front`, then zeros up to `length`.
@@ -179,7 +180,8 @@ impl Image {
     /// The life of a seat, where the file and the locks alone decide; `None` where it depends on other processes.
     pub(crate) fn life(&self, seat: usize, locked: bool, me: &Me) -> Option<Life> {
         const PID_MAX: u64 = 1 << 22; // include/linux/threads.h: no process has a larger number
-        let [epoch, pid, start, namespace, never] = [0, 1, 2, 3, 4].map(|field| self.seat(seat, field));
+        let [epoch, pid, start, namespace, never, time] =
+            [0, 1, 2, 3, 4, 5].map(|field| self.seat(seat, field));
         if epoch == 0 {
             return Some(match (locked, never) {
                 (true, _) => Life::Alive, // it is being taken
@@ -190,11 +192,13 @@ impl Image {
         if !locked || self.buried(seat) == epoch {
             return Some(Life::Dead);
         }
-        if pid == 0 || start == 0 || namespace != me.namespace {
+        if pid == 0 || namespace != me.namespace {
             return Some(Life::Alive);
         }
+        // Another time namespace's start says nothing.
+        let another = start != 0 && time == me.time && start != me.start;
         match pid {
-            pid if pid == u64::from(me.pid) => Some(if start == me.start { Life::Alive } else { Life::Dead }),
+            pid if pid == u64::from(me.pid) => Some(if another { Life::Dead } else { Life::Alive }),
             // No number at all: the kernel refuses the question.
             pid if pid > i32::MAX as u64 => Some(Life::Alive),
             pid if pid > PID_MAX => Some(Life::Dead),

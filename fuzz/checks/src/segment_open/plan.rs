@@ -246,7 +246,7 @@ fn changed(input: &mut Input<'_>, asked: &Spec, me: &Me) -> Image {
             4 => input.u64(),
             5 => me.pid.into(),
             6 => me.start,
-            7 => me.namespace,
+            7 => [me.namespace, me.time][usize::from(at % 64 == 40)],
             8 => now.wrapping_add(1),
             9 => now.wrapping_sub(1),
             10 => MAGIC,
@@ -266,8 +266,9 @@ fn me() -> Me {
     let stat = fs::read_to_string("/proc/self/stat").expect("proc is mounted");
     let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
     let start = after_name.split_whitespace().nth(19).expect("a start time").parse().expect("a number");
-    let namespace = fs::metadata("/proc/self/ns/pid").expect("proc is mounted").ino();
-    Me { pid: std::process::id(), start, namespace }
+    let [namespace, time] =
+        ["pid", "time"].map(|of| fs::metadata(format!("/proc/self/ns/{of}")).map_or(1, |file| file.ino()));
+    Me { pid: std::process::id(), start, namespace, time }
 }
 
 /// A folder that goes when the case ends; in memory where that is possible.
