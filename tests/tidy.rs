@@ -12,6 +12,8 @@ const UNSAFE: &[&str] = &[
     "core/src/blocks/handle.rs",
     "core/src/blocks/memory.rs",
     "core/src/board.rs",
+    "core/src/bufs/handle.rs",
+    "core/src/bufs/memory.rs",
     "core/src/claim/jobs.rs",
     "core/src/claim/memory.rs",
     "core/src/collective/all_reduce.rs",

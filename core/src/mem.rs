@@ -188,6 +188,28 @@ pub enum Site {
     BlockRecoverLoad,
     /// `blocks`: a dead holder's block is freed.
     BlockRecover,
+    /// `bufs`: who wants a block looks at it.
+    BufLoanLoad,
+    /// `bufs`: a block is lent.
+    BufLoan,
+    /// `bufs`: a ticket is issued.
+    BufShare,
+    /// `bufs`: who adopts looks at the block.
+    BufAdoptLoad,
+    /// `bufs`: a ticket becomes a holder.
+    BufAdopt,
+    /// `bufs`: a holder lets go.
+    BufDrop,
+    /// `bufs`: a holder looks whether it is the only one.
+    BufSoleLoad,
+    /// `bufs`: who leaves lets its tickets stand without it.
+    BufLeave,
+    /// `bufs`: a ticket is looked at whose issuer may have left.
+    BufLeftLoad,
+    /// `bufs`: who recovers looks at a block.
+    BufRecoverLoad,
+    /// `bufs`: a dead holder, or a ticket of one, is taken out.
+    BufRecover,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -307,4 +329,28 @@ pub enum Bug {
     BlockIgnoreSuccessor,
     /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
     BlockRingFirst,
+    /// A loan leaves the generation as it was.
+    BufLoanSameGeneration,
+    /// A loan takes no notice of tickets.
+    BufLoanOverTickets,
+    /// Issuing a ticket leaves the generation as it was.
+    BufShareSameGeneration,
+    /// Adopting leaves the generation as it was.
+    BufAdoptSameGeneration,
+    /// Whose ticket it is gets noted after it was issued.
+    BufNoteLate,
+    /// An issuer takes a note of its own for a leftover without a look at the ticket.
+    BufNoteReused,
+    /// Who adopts does not look which ticket it is.
+    BufAdoptUnchecked,
+    /// Who hands a block over lets go before the ticket is issued.
+    BufGiveInTwoSteps,
+    /// The note is freed before the ticket is taken out.
+    BufNoteFreedFirst,
+    /// Recovery does not ask whether a newcomer has the seat.
+    BufIgnoreSuccessor,
+    /// Recovery gives up where another was faster.
+    BufRecoverOnce,
+    /// Recovery leaves the tickets of the dead.
+    BufForgetTickets,
 }

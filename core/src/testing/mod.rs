@@ -17,4 +17,4 @@ pub use heap::Heap;
 pub use hostile::{Adversary, Hostile, TICK};
 pub use pipe::MemoryPipe;
 pub use rings::{Latest, Mpmc, Spsc, Stream};
-pub use works::{Table, Yard};
+pub use works::{Depot, Table, Yard};
