@@ -335,8 +335,6 @@ pub enum Bug {
     BufLoanOverTickets,
     /// Issuing a ticket leaves the generation as it was.
     BufShareSameGeneration,
-    /// Adopting leaves the generation as it was.
-    BufAdoptSameGeneration,
     /// Whose ticket it is gets noted after it was issued.
     BufNoteLate,
     /// An issuer takes a note of its own for a leftover without a look at the ticket.

@@ -257,8 +257,7 @@ impl<M: Mem, B: Region<M>> Bufs<M, B> {
             if M::broken(Bug::BufNoteFreedFirst) {
                 free_note::<M>(header, ticket.bit, note);
             }
-            let grown = if M::broken(Bug::BufAdoptSameGeneration) { w } else { w.next() };
-            let mine = grown.without_ticket(ticket.bit).with_holder(self.bit);
+            let mine = w.without_ticket(ticket.bit).with_holder(self.bit);
             // Pairs with BufRecoverLoad.
             if header.word.cas(w.0, mine.0, M::at(Site::BufAdopt, Ordering::Release)).is_ok() {
                 free_note::<M>(header, ticket.bit, note);

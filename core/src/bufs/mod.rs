@@ -16,7 +16,8 @@
 //! ```
 //! *Holders* is a set of seats, never a count: a count that the dead have left wrong can't be put right, a bit can.
 //! *Tickets* has a bit for each ticket that is on its way. A block is free when both sets are empty. *Generation* grows
-//! whenever a bit is set, and never when one is cleared; so the word does not come back. A *note* says who has issued
+//! when a block is lent and when a ticket is issued. So the word does not come back: what else happens only clears bits,
+//! but for adopting, which clears a ticket's, and that one is not set again without a new generation. A *note* says who has issued
 //! the ticket (an [`Owner`], or nobody: then the bit can be had) and which one it is: a ticket is {block, bit, serial}.
 //!
 //! | from            | to              | who                                 | how | ordering | meaning                            |
@@ -24,7 +25,7 @@
 //! | {g, -, -}       | {g+1, -, me}    | who wants a block                   | CAS | Release  | lent                               |
 //! | {g, T, H ∋ me}  | {g+1, T+t, H}   | a holder whose note t is            | CAS | Release  | shared: a ticket is on its way     |
 //! | {g, T, H ∋ me}  | {g+1, T+t, H-me} | the same                           | CAS | Release  | handed over: its holding is        |
-//! | {g, T ∋ t, H}   | {g+1, T-t, H+me} | who has ticket t                   | CAS | Release  | adopted; then the note is freed    |
+//! | {g, T ∋ t, H}   | {g, T-t, H+me}  | who has ticket t                   | CAS | Release  | adopted; then the note is freed    |
 //! | {g, T, H ∋ me}  | {g, T, H-me}    | a holder                            | CAS | Release  | let go                             |
 //! | {g, T, H ∋ dead} | {g, T, H-dead} | who recovers                        | CAS | Release  | a dead holder's bit                |
 //! | {g, T ∋ t, H}   | {g, T-t, H}     | who recovers t's issuer, or voids t | CAS | Release  | a ticket that nobody will bring; then the note is freed |
@@ -60,9 +61,9 @@
 //! |-----------------------------------------------|--------------------------------------------------------------------------------|
 //! | two adopt one ticket (it was copied)          | one CAS succeeds; the other finds the bit cleared or another serial: stale     |
 //! | one adopts what another voids                 | the same                                                                       |
-//! | two recover the same seat                     | a bit is cleared once; it is not set again without a new generation            |
+//! | two recover the same seat                     | a bit is cleared once, and the word does not come back                          |
 //! | a newcomer on the seat has bits of its own    | a look at the word that finds such a bit is ordered after the newcomer took the seat (BufLoan or BufAdopt with BufRecoverLoad), so `succeeded`, asked after it, says yes |
-//! | the newcomer comes between the question and the CAS | it set its bit with a new generation: the CAS fails, and the next look asks again |
+//! | the newcomer comes between the question and the CAS | to have its bit in this very word, it needs a loan or a ticket that is issued after: another generation, the CAS fails, and the next look asks again |
 //! | who adopts frees the note late                | by a CAS from what it saw, serial included: a later ticket's note stays        |
 //!
 //! A word repeats after 2^16 generations of one block. Somebody is harmed only if another stands still between its look

@@ -22,7 +22,7 @@ impl Word {
         Word((generation as u64) << GENERATION | (tickets as u64) << TICKET | holders as u64)
     }
 
-    /// How many bits were set, modulo 2^16.
+    /// How many loans and tickets there were, modulo 2^16.
     pub const fn generation(self) -> u16 {
         (self.0 >> GENERATION) as u16
     }
