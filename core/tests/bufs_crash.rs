@@ -179,7 +179,7 @@ impl Participant {
                 let Some((holding, value)) = self.mine.pop() else { return };
                 assert_eq!(self.read(&holding), value, "somebody has written to a block that we hold");
                 world.truth.borrow_mut().held.remove(&(holding.block(), me.0));
-                assert!(self.handle.give_back(holding));
+                assert_eq!(self.handle.give_back(holding), Ok(()));
             }
             Recall => {
                 // From here on they may be void.

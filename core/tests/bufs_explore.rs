@@ -223,7 +223,7 @@ impl Protocol for Arena {
             let taken = self.taken.load(Ordering::Acquire) >> dead.seat() & 1 == 1;
             taken && dead.epoch() == 1 && me.seat() != dead.seat()
         };
-        let over = |h: &mut Handle, holding| assert!(h.give_back(holding));
+        let over = |h: &mut Handle, holding| assert_eq!(h.give_back(holding), Ok(()));
         match call {
             Send | Share | Rewrite | Reissue | Borrow => {
                 let Ok(holding) = h.loan() else { return };

@@ -126,6 +126,14 @@ pub enum Error {
         /// What was asked for.
         expected: Box<Figures>,
     },
+    /// The segment holds other buffers.
+    #[error("the segment holds {} buffers of {} bytes, this program expects {} of {}", .found.0, .found.1, .expected.0, .expected.1)]
+    OtherBufs {
+        /// The segment's: how many, and bytes of each.
+        found: (u64, u64),
+        /// What was asked for.
+        expected: (u64, u64),
+    },
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),

@@ -6,6 +6,7 @@
 
 mod alloc;
 mod arena;
+pub mod bufs;
 mod error;
 mod fd_pass;
 mod group;

@@ -269,12 +269,15 @@ impl<M: Mem, B: Region<M>> Bufs<M, B> {
         Err(TicketError::Busy { block })
     }
 
-    /// Lets a block go. Says whether it did: not where a bad peer has kept us from it, and then the block stays held
-    /// until this seat is recovered.
+    /// Lets a block go.
+    ///
+    /// # Errors
+    /// The holding, where others were faster, more often than can be: a bad peer. It can be tried again; else the block
+    /// stays held until this seat is recovered.
     #[inline]
-    pub fn give_back(&mut self, holding: Holding) -> bool {
+    pub fn give_back(&mut self, holding: Holding) -> Result<(), Holding> {
         self.next = holding.block;
-        self.let_go(holding.block)
+        if self.let_go(holding.block) { Ok(()) } else { Err(holding) }
     }
 
     fn let_go(&self, block: u32) -> bool {

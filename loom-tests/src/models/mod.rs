@@ -3,6 +3,7 @@
 pub mod barrier;
 pub mod blocks;
 pub mod board;
+pub mod bufs;
 pub mod claim;
 pub mod doorbell;
 pub mod latest;
