@@ -219,8 +219,8 @@ fn receiver_dies(k: usize, bound: Bound) -> u64 {
             }
         });
         let mut h = world.attach(0, 1);
-        borrow(&mut h);
         victim.join().expect("it dies");
+        borrow(&mut h);
         recoverer.join().expect("it recovers");
         sender.recall();
         settle(&world, &mut h, &[1]);
