@@ -35,6 +35,7 @@
 //!
 //! `cargo test -p sapwood-shm --test kill -- push` runs the scenarios with `push` in their names.
 
+mod bufs;
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
@@ -91,6 +92,11 @@ const SCENARIOS: &[Scenario] = &[
     (many::StallPop::NAME, stall::<many::StallPop>),
     (frames::Send::NAME, die::<frames::Send>),
     (frames::Receive::NAME, die::<frames::Receive>),
+    (bufs::Send::NAME, die::<bufs::Send>),
+    (bufs::Share::NAME, die::<bufs::Share>),
+    (bufs::Adopt::NAME, die::<bufs::Adopt>),
+    (bufs::AdoptLate::NAME, die::<bufs::AdoptLate>),
+    (bufs::Leave::NAME, die::<bufs::Leave>),
     (jobs::Submit::NAME, die::<jobs::Submit>),
     (jobs::Take::NAME, die::<jobs::Take>),
     (jobs::Finish::NAME, die::<jobs::Finish>),
