@@ -51,6 +51,7 @@ const UNSAFE: &[&str] = &[
     "shm/src/bufs/open.rs",
     "shm/src/bufs/pool.rs",
     "shm/src/fd_pass.rs",
+    "shm/src/frozen/mod.rs",
     "shm/src/group.rs",
     "shm/src/hall.rs",
     "shm/src/link.rs",

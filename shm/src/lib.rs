@@ -7,8 +7,10 @@
 mod alloc;
 mod arena;
 pub mod bufs;
+mod codec;
 mod error;
 mod fd_pass;
+pub mod frozen;
 mod group;
 mod hall;
 mod layout;
