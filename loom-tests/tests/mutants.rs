@@ -26,6 +26,8 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
+            BufLoanLoad | BufLoan | BufShare | BufAdoptLoad | BufAdopt | BufDrop | BufSoleLoad => (),
+            BufLeave | BufLeftLoad | BufRecoverLoad | BufRecover => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -43,6 +45,9 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
+            BufLoanSameGeneration | BufLoanOverTickets | BufShareSameGeneration | BufNoteLate => (),
+            BufNoteReused | BufAdoptUnchecked | BufGiveInTwoSteps | BufNoteFreedFirst => (),
+            BufIgnoreSuccessor | BufRecoverOnce | BufForgetTickets => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

@@ -41,7 +41,8 @@ pub fn spec(blocks: usize, bytes: usize, participants: usize) -> Result<Spec, Er
         return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
     }
     let shape = shape(blocks, bytes)?;
-    let fingerprint = VERSION << 56 | u64::from(shape.blocks() - 1) << BLOCKS | shape.bytes() as u64 / 64;
+    let lines = shape.bytes() as u64 / 64;
+    let fingerprint = VERSION << 56 | u64::from(shape.blocks() - 1) << BLOCKS | lines;
     Ok(Spec { kind: kind::BUFS, fingerprint, seats: participants, body: Depot::bytes(shape), reserve: 0 })
 }
 

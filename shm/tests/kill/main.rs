@@ -39,6 +39,7 @@ mod bufs;
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
+mod frozen;
 mod jobs;
 mod links;
 mod many;
@@ -97,6 +98,7 @@ const SCENARIOS: &[Scenario] = &[
     (bufs::Adopt::NAME, die::<bufs::Adopt>),
     (bufs::AdoptLate::NAME, die::<bufs::AdoptLate>),
     (bufs::Leave::NAME, die::<bufs::Leave>),
+    (frozen::Publish::NAME, die::<frozen::Publish>),
     (jobs::Submit::NAME, die::<jobs::Submit>),
     (jobs::Take::NAME, die::<jobs::Take>),
     (jobs::Finish::NAME, die::<jobs::Finish>),
