@@ -1,5 +1,5 @@
-//! A participant of an arena of shared blocks is killed before each of its shared operations, in every role: no block is
-//! lost, none is lent while somebody holds it, and a ticket that stands can be adopted.
+//! A participant of an arena of shared blocks is killed before each of its shared operations, in every role: no block
+//! is lost, none is lent while somebody holds it, and a ticket that stands can be adopted.
 #![allow(missing_docs)]
 
 use std::cell::RefCell;

@@ -86,8 +86,11 @@ fn bufs_of(seed: u64, answers: &mut Answers) {
                     let bit = bad.bits() as u32 >> (bad.below(4) * 9);
                     Ticket { block: bad.below(9) as u32, bit, serial: bad.bits() >> (bad.below(3) * 20) }
                 };
-                let ticket =
-                    if bad.below(3) == 0 { wild(&mut bad) } else { tickets.pop().unwrap_or(wild(&mut bad)) };
+                let ticket = if bad.below(3) == 0 {
+                    wild(&mut bad)
+                } else {
+                    tickets.pop().unwrap_or_else(|| wild(&mut bad))
+                };
                 match with(&mut bad, 3 * TURNS + 2, || h.adopt(ticket)) {
                     Ok(Adopted::New(holding)) => {
                         assert!((holding.block() as usize) < count);

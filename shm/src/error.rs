@@ -127,7 +127,7 @@ pub enum Error {
         expected: Box<Figures>,
     },
     /// The segment holds other buffers.
-    #[error("the segment holds {} buffers of {} bytes, this program expects {} of {}", .found.0, .found.1, .expected.0, .expected.1)]
+    #[error("the segment holds {}, this program expects {}", bufs(.found), bufs(.expected))]
     OtherBufs {
         /// The segment's: how many, and bytes of each.
         found: (u64, u64),
@@ -299,4 +299,8 @@ impl Error {
     pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Error::System { what: what.into(), source: source.into() }
     }
+}
+
+fn bufs((blocks, bytes): &(u64, u64)) -> String {
+    format!("{blocks} buffers of {bytes} bytes")
 }

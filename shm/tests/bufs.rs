@@ -201,7 +201,7 @@ fn a_pool_of_another_shape_is_told() {
     let pool = Pool::open(&name, 3, 100, 2).expect("there is memory");
     assert_eq!((pool.bytes(), pool.stats().blocks), (128, 3));
     let said = Pool::open(&name, 3, 200, 2).expect_err("other buffers").to_string();
-    assert_eq!(said, "the segment holds 3 buffers of 128 bytes, this program expects 3 of 256");
+    assert_eq!(said, "the segment holds 3 buffers of 128 bytes, this program expects 3 buffers of 256 bytes");
     let said = Pool::open(&name, 3, 100, 3).expect_err("other participants").to_string();
     assert!(said.contains("2 participants"), "{said}");
     let second = Pool::open(&name, 3, 100, 2).expect("a seat is free");

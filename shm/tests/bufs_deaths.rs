@@ -1,5 +1,5 @@
-//! Holders of buffers that are killed or stopped at any moment: in the end all buffers are free, and nobody is taken for
-//! dead who lives.
+//! Holders of buffers that are killed or stopped at any moment: in the end all buffers are free, and nobody is taken
+//! for dead who lives.
 #![allow(missing_docs)]
 
 mod common;

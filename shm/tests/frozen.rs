@@ -78,8 +78,8 @@ fn mar_2_it_goes_to_threads_and_through_queues_and_all_read_at_a_time() {
 
 #[test]
 fn mar_3_tables_with_lists_keys_and_functions() {
-    let read = Frozen::new(&settings()).and_then(|f| Ok(f.read().expect("it can be read")));
-    let read = read.expect("it can be encoded");
+    let frozen = Frozen::new(&settings()).expect("it can be encoded");
+    let read = frozen.read().expect("it can be read");
     assert_eq!(read.names["a"], [Some(1), None]);
     assert_eq!((read.activation.call(-1.0), Activation::Relu.call(-1.0)), (-0.1, 0.0));
 }

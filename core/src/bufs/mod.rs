@@ -1,9 +1,10 @@
-//! Blocks that several hold at a time: lent, shared, handed around by tickets, freed by the last holder; whoever dies on
-//! the way, no block is lost and none is freed under a holder.
+//! Blocks that several hold at a time: lent, shared, handed around by tickets, freed by the last holder; whoever dies
+//! on the way, no block is lost and none is freed under a holder.
 //!
 //! [`blocks`](crate::blocks) have one holder and travel in one ring, whose slot stands for them on the way: giving one
-//! back is a store. Here a block has any number of holders and its *ticket* goes through whatever carries sixteen bytes,
-//! which nobody can ask whether it still has them. So a ticket is held by a bit of its own, beside the holders' bits.
+//! back is a store. Here a block has any number of holders and its *ticket* goes through whatever carries sixteen
+//! bytes, which nobody can ask whether it still has them. So a ticket is held by a bit of its own, beside the holders'
+//! bits.
 //!
 //! # One word says whose a block is
 //!
@@ -15,10 +16,11 @@
 //!                                word                                            note: one for each ticket's bit
 //! ```
 //! *Holders* is a set of seats, never a count: a count that the dead have left wrong can't be put right, a bit can.
-//! *Tickets* has a bit for each ticket that is on its way. A block is free when both sets are empty. *Generation* grows
-//! when a block is lent and when a ticket is issued. So the word does not come back: what else happens only clears bits,
-//! but for adopting, which clears a ticket's, and that one is not set again without a new generation. A *note* says who has issued
-//! the ticket (an [`Owner`], or nobody: then the bit can be had) and which one it is: a ticket is {block, bit, serial}.
+//! *Tickets* has a bit for each ticket that is on its way. A block is free when both sets are empty. *Generation*
+//! grows when a block is lent and when a ticket is issued. So the word does not come back: what else happens only
+//! clears bits, but for adopting, which clears a ticket's, and that one is not set again without a new generation. A
+//! *note* says who has issued the ticket (an [`Owner`], or nobody: then the bit can be had) and which one it is: a
+//! ticket is {block, bit, serial}.
 //!
 //! | from            | to              | who                                 | how | ordering | meaning                            |
 //! |-----------------|-----------------|-------------------------------------|-----|----------|------------------------------------|
@@ -44,9 +46,9 @@
 //! # While a ticket's bit is set its note stands still
 //!
 //! The note is claimed before the bit is set, by the one who sets it, and freed after it was cleared, by the one who
-//! cleared it; in between only `left` changes. Whoever adopts (or voids) looks at the word first, then at the note, then
-//! changes the word by a CAS from what it saw. Where the CAS succeeds the word was the same all the while, so the bit
-//! was set all the while, and the note is that of the bit.
+//! cleared it; in between only `left` changes. Whoever adopts (or voids) looks at the word first, then at the note,
+//! then changes the word by a CAS from what it saw. Where the CAS succeeds the word was the same all the while, so the
+//! bit was set all the while, and the note is that of the bit.
 //!
 //! # Recovery
 //!

@@ -3,8 +3,8 @@
 //!
 //! # Safety
 //! Implements the protocol's unsafe trait. Addresses are found once, by [`Memory::at`], which checks that all headers
-//! and bytes lie inside; numbers are below the shape's `blocks`, from private memory. The memory is mapped as long as the
-//! region lives, and words are atomics, for which any bytes are valid.
+//! and bytes lie inside; numbers are below the shape's `blocks`, from private memory. The memory is mapped as long as
+//! the region lives, and words are atomics, for which any bytes are valid.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;

@@ -238,7 +238,7 @@ pub struct Kept<B> {
 #[non_exhaustive]
 pub enum AdoptError {
     /// It was adopted or recalled already, or its sender has died and was recovered.
-    #[error("the descriptor of buffer {block} is void: it was adopted or recalled, or its sender{} has died", by(*.last))]
+    #[error("buffer {block}: the descriptor is void, adopted or recalled before, or its sender has died{}", by(*.last))]
     Void {
         /// The buffer.
         block: u32,

@@ -75,8 +75,8 @@ impl<T: Shareable> OpenBuf<T> {
             return &[];
         }
         let start = self.part.inner.depot.start(self.part.block).cast::<Word>();
-        // SAFETY: inside the buffer, as just checked, which lives as long as the part; atomic words, for which any bytes
-        // are valid (see the top).
+        // SAFETY: inside the buffer, as just checked, which lives as long as the part; atomic words, for which any
+        // bytes are valid (see the top).
         unsafe { std::slice::from_raw_parts(start.add(from * Self::WORDS).as_ptr(), count * Self::WORDS) }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //! The protocol asks that no two handles that are used at a time have one seat, and that a newcomer recovers its seat
-//! before anything else: `enter` does, with the seat's lock held, and all calls of a handle take turns at `state`. A seat
-//! holds a block once, however many buffers of this process name it; `state` counts those.
+//! before anything else: `enter` does, with the seat's lock held, and all calls of a handle take turns at `state`. A
+//! seat holds a block once, however many buffers of this process name it; `state` counts those.
 #![allow(unsafe_code)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,8 +154,8 @@ impl Pool {
     /// rounded up to whole cache lines, for up to `participants` handles at a time, [`PARTICIPANTS`] at most.
     ///
     /// # Errors
-    /// [`Error::NoSeat`] if it has as many as it was made for; [`Error::OtherBufs`], [`Error::OtherSize`] if it was made
-    /// for others; [`Error::Frames`], [`Error::Participants`], [`Error::NoSpace`], and what
+    /// [`Error::NoSeat`] if it has as many as it was made for; [`Error::OtherBufs`], [`Error::OtherSize`] if it was
+    /// made for others; [`Error::Frames`], [`Error::Participants`], [`Error::NoSpace`], and what
     /// [`Segment::enter_named`] says.
     pub fn open(name: &str, blocks: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
         let spec = spec(blocks, bytes, participants)?;

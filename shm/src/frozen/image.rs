@@ -6,8 +6,8 @@
 //!  | magic  | version | form | size | align | len | len of name | digest |   | type name |  value  |
 //!  +--------+---------+------+------+-------+-----+-------------+--------+---+-----------+---...---+
 //! ```
-//! The type's name is filled up to a multiple of 64, so that the value begins on a cache line. The digest (CRC-32C) is of
-//! both. All numbers little-endian.
+//! The type's name is filled up to a multiple of 64, so that the value begins on a cache line. The digest (CRC-32C) is
+//! of both. All numbers little-endian.
 
 use sapwood_core::wire::crc32c;
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -241,8 +241,8 @@ impl<U: Shareable> Frozen<[U]> {
     /// The values, where they lie.
     pub fn view(&self) -> &[U] {
         let bytes = self.inner.value();
-        // SAFETY: they begin on a cache line, in an image that does, so they are aligned; as many whole values lie there
-        // (`check`, `of`); any bytes are a value.
+        // SAFETY: they begin on a cache line, in an image that does, so they are aligned; as many whole values lie
+        // there (`check`, `of`); any bytes are a value.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<U>()) }
     }
 }

@@ -1,5 +1,5 @@
-//! Frozen values under a name. Files under names can't be sealed, so whoever opens one copies it, by reads, which whoever
-//! cuts the file off meanwhile can only make come short.
+//! Frozen values under a name. Files under names can't be sealed, so whoever opens one copies it, by reads, which
+//! whoever cuts the file off meanwhile can only make come short.
 
 use std::io;
 use std::os::unix::fs::FileExt;
