@@ -86,6 +86,9 @@ pub struct Stats {
 /// A participant of a pool of buffers in shared memory. Its buffers keep its seat: that is given up when the last of
 /// them and this are dropped.
 ///
+/// Calls of one handle and its buffers take turns at a lock of this process; reading and writing values needs none. To
+/// threads that allocate or share very often, give each a handle of its own ([`try_clone`](Self::try_clone)).
+///
 /// Between threads of one process a buffer need not travel by descriptor: it is `Send`. [`threads`](Self::threads)
 /// makes a pool whose participants hold buffers apart from each other, as processes do.
 ///

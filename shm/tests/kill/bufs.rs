@@ -8,7 +8,7 @@ use sapwood_shm::ring::PopError;
 use sapwood_shm::ring::mpmc::Ring;
 
 use crate::common::until;
-use crate::sweep::Death;
+use crate::sweep::{Death, Stall};
 
 const BUFS: usize = 2;
 const BYTES: usize = 64;
@@ -246,5 +246,56 @@ impl Death for Leave {
         drop(newcomer);
         world.all_are_free(true);
         if void == 0 { "it stands" } else { "it is void" }
+    }
+}
+
+/// What one that stands still has to do with those who go on: its sender recalls what it is adopting.
+pub(crate) struct StallAdopt;
+
+/// With how many descriptors the sender had recalled.
+pub(crate) struct Recalling {
+    world: World,
+    descriptor: Descriptor,
+    recalled: usize,
+}
+
+impl Stall for StallAdopt {
+    const NAME: &'static str = "adopt a buffer, while its sender recalls it and wants all buffers";
+    type World = Recalling;
+    type Actor = (Actor, Descriptor);
+    type Done = Option<u64>;
+    fn world() -> Recalling {
+        let world = World::new();
+        let mut buf = world.pool.alloc::<u64>(8).expect("one is free");
+        buf.fill(1);
+        let descriptor = buf.into_descriptor().expect("there is a place");
+        Recalling { world, descriptor, recalled: 0 }
+    }
+    fn arrive(recalling: &Recalling) -> (Actor, Descriptor) {
+        (recalling.world.actor(), recalling.descriptor)
+    }
+    fn act((actor, descriptor): &mut (Actor, Descriptor)) -> Option<u64> {
+        let pool = actor.pool.as_ref()?;
+        let buf = pool.adopt::<u64>(*descriptor).ok()?;
+        let first = buf[0];
+        buf.iter().all(|v| *v == first).then_some(first)
+    }
+    fn meanwhile(recalling: &mut Recalling, _: bool) {
+        let pool = &recalling.world.pool;
+        recalling.recalled = pool.recall();
+        // Whatever is free is written over: it must not be what the other one reads.
+        let all: Vec<_> = (0..BUFS).map_while(|_| pool.alloc::<u64>(8).ok()).collect();
+        assert!(!all.is_empty(), "one was free all the while");
+        for mut buf in all {
+            buf.fill(9);
+        }
+    }
+    fn report(_: (Actor, Descriptor), done: Option<u64>) -> u8 {
+        done.map_or(0, |value| value as u8)
+    }
+    fn conclude(recalling: Recalling, report: u8) -> &'static str {
+        assert_eq!((recalling.recalled, report), (1 - usize::from(report == 1), u8::from(report == 1)));
+        recalling.world.all_are_free(true);
+        if report == 1 { "adopted" } else { "recalled" }
     }
 }

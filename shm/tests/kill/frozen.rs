@@ -3,7 +3,7 @@
 use sapwood_shm::frozen::{Frozen, OpenError, Published};
 
 use crate::common::{Forget, name};
-use crate::sweep::Death;
+use crate::sweep::{Death, Stall};
 
 const VALUE: [u64; 4] = [1, 2, 3, u64::MAX];
 
@@ -33,5 +33,41 @@ impl Death for Publish {
         assert_eq!(read.read(), Ok(VALUE));
         drop(published);
         "the name is free"
+    }
+}
+
+pub(crate) struct StallPublish;
+
+impl Stall for StallPublish {
+    const NAME: &'static str = "publish a frozen value, while others open it";
+    type World = (String, Forget, bool);
+    type Actor = (String, Frozen<[u64; 4]>);
+    type Done = Option<Published>;
+    fn world() -> Self::World {
+        let name = name("frozen");
+        let forget = Forget::name(&name);
+        (name, forget, false)
+    }
+    fn arrive((name, ..): &Self::World) -> Self::Actor {
+        (name.clone(), Frozen::new(&VALUE).expect("it can be encoded"))
+    }
+    fn act((name, frozen): &mut Self::Actor) -> Option<Published> {
+        frozen.publish(name).ok()
+    }
+    fn meanwhile((name, _, read): &mut Self::World, completed: bool) {
+        match Frozen::<[u64; 4]>::open(name) {
+            Ok(frozen) => {
+                assert_eq!(frozen.read(), Ok(VALUE), "whole");
+                *read = true;
+            }
+            Err(e) => assert!(matches!(e, OpenError::NotPublished { .. }) && !completed, "{e}"),
+        }
+    }
+    fn report(_: Self::Actor, done: Option<Published>) -> u8 {
+        u8::from(done.is_some())
+    }
+    fn conclude((_, _, read): Self::World, report: u8) -> &'static str {
+        assert_eq!(report, 1, "it was published");
+        if read { "others have read it" } else { "not there yet" }
     }
 }
