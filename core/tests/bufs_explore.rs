@@ -338,7 +338,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "two adopt one ticket, one passes it on | its issuer recalls",
         blocks: 1,
         before: &[(0, Send)],
-        scripts: &[&[Recall, Borrow], &[PassOn, Adopt], &[Adopt]],
+        scripts: &[&[Recall, Borrow], &[PassOn], &[Adopt]],
         deaths: 1,
         mortal: 6,
     },

@@ -19,8 +19,8 @@
 //! *Tickets* has a bit for each ticket that is on its way. A block is free when both sets are empty. *Generation*
 //! grows when a block is lent and when a ticket is issued. So the word does not come back: what else happens only
 //! clears bits, but for adopting, which clears a ticket's, and that one is not set again without a new generation. A
-//! *note* says who has issued the ticket (an [`Owner`], or nobody: then the bit can be had) and which one it is: a
-//! ticket is {block, bit, serial}.
+//! *note* says who has issued the ticket (an [owner](crate::owner::Owner), or nobody: then the bit can be had) and
+//! which one it is: a ticket is {block, bit, serial}.
 //!
 //! | from            | to              | who                                 | how | ordering | meaning                            |
 //! |-----------------|-----------------|-------------------------------------|-----|----------|------------------------------------|
