@@ -11,6 +11,7 @@
 //! | [`ring`]: queues of values, streams of bytes and newest values, between threads and processes | `sapwood-shm` |
 //! | [`mutex`], [`barrier`]: a lock whose owner may die, and passing together | `sapwood-shm` |
 //! | [`select`]: waiting for several of these at once, as futures, by descriptors | `sapwood-shm` |
+//! | [`bufs`]: a tensor's storage, handed around by descriptor; [`frozen`]: a value encoded once, read by all | `sapwood-shm` |
 //! | [`link`]: messages and tensors between two ends | `sapwood-core`, `sapwood-shm` |
 //! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
 //!
@@ -34,7 +35,7 @@
 
 pub use sapwood_shm as shm;
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{barrier, channel, link, mutex, ring, select};
+pub use sapwood_shm::{barrier, bufs, channel, frozen, link, mutex, ring, select};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.

@@ -9,6 +9,7 @@ extern crate std;
 pub mod barrier;
 pub mod blocks;
 pub mod board;
+pub mod bufs;
 pub mod call;
 pub mod claim;
 mod collective;

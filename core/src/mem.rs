@@ -246,6 +246,28 @@ pub enum Site {
     MusterLeave,
     /// `muster`: another looks at that.
     MusterLookLeft,
+    /// `bufs`: who wants a block looks at it.
+    BufLoanLoad,
+    /// `bufs`: a block is lent.
+    BufLoan,
+    /// `bufs`: a ticket is issued.
+    BufShare,
+    /// `bufs`: who adopts looks at the block.
+    BufAdoptLoad,
+    /// `bufs`: a ticket becomes a holder.
+    BufAdopt,
+    /// `bufs`: a holder lets go.
+    BufDrop,
+    /// `bufs`: a holder looks whether it is the only one.
+    BufSoleLoad,
+    /// `bufs`: who leaves lets its tickets stand without it.
+    BufLeave,
+    /// `bufs`: a ticket is looked at whose issuer may have left.
+    BufLeftLoad,
+    /// `bufs`: who recovers looks at a block.
+    BufRecoverLoad,
+    /// `bufs`: a dead holder, or a ticket of one, is taken out.
+    BufRecover,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -415,4 +437,26 @@ pub enum Bug {
     LocalFullUncompared,
     /// A batch is published from its first value to its last.
     LocalPublishForward,
+    /// A loan leaves the generation as it was.
+    BufLoanSameGeneration,
+    /// A loan takes no notice of tickets.
+    BufLoanOverTickets,
+    /// Issuing a ticket leaves the generation as it was.
+    BufShareSameGeneration,
+    /// Whose ticket it is gets noted after it was issued.
+    BufNoteLate,
+    /// An issuer takes a note of its own for a leftover without a look at the ticket.
+    BufNoteReused,
+    /// Who adopts does not look which ticket it is.
+    BufAdoptUnchecked,
+    /// Who hands a block over lets go before the ticket is issued.
+    BufGiveInTwoSteps,
+    /// The note is freed before the ticket is taken out.
+    BufNoteFreedFirst,
+    /// Recovery does not ask whether a newcomer has the seat.
+    BufIgnoreSuccessor,
+    /// Recovery gives up where another was faster.
+    BufRecoverOnce,
+    /// Recovery leaves the tickets of the dead.
+    BufForgetTickets,
 }

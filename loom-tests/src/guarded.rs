@@ -118,3 +118,21 @@ pub mod arena {
         handle.expect("a seat that can hold blocks")
     }
 }
+
+/// Handles of shared blocks.
+pub mod depot {
+    use sapwood_core::bufs::Bufs;
+    use sapwood_core::owner::Owner;
+    use sapwood_core::testing::Depot;
+
+    use crate::family::Loom;
+
+    /// A participant.
+    pub type Handle = Bufs<Loom, Depot<Loom>>;
+
+    /// Takes part as `me`. A model that uses one name twice at a time makes a race, which loom reports.
+    pub fn attach(depot: &Depot<Loom>, me: Owner) -> Handle {
+        // SAFETY: the contract is against races on bytes, which loom notices before it lends their addresses.
+        unsafe { Bufs::attach(depot.clone(), me) }.expect("a seat that can hold blocks")
+    }
+}

@@ -26,8 +26,11 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
+            LocalPublish | LocalPopLoad | LocalFree | LocalPushLoad | LocalClose | LocalCloseLoad => (),
             LockTake | LockFree | LockLook | LockRecover => (),
             MusterDecide | MusterLook | MusterLeave | MusterLookLeft => (),
+            BufLoanLoad | BufLoan | BufShare | BufAdoptLoad | BufAdopt | BufDrop | BufSoleLoad => (),
+            BufLeave | BufLeftLoad | BufRecoverLoad | BufRecover => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -46,9 +49,15 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
             BellsForgetTheSeal | BellsCloseForReaders | BellsCloseForSenders => (),
+            LocalPublishFirst | LocalFreeFirst | LocalSameLap | LocalOneTooMany | LocalNoVoid => (),
+            LocalDrainedEarly | LocalClaimOverClose | LocalEmptyUncompared | LocalFullUncompared => (),
+            LocalPublishForward => (),
             LockSilentWaiter | LockForgetsWaiters | LockFreeByStore | LockRingFirst => (),
             LockForgetsDeath | LockInheritByStore | LockNoRecovery => (),
             MusterNoSecondLook | MusterBreakByStore | MusterNextIsOurs | MusterRingFirst | MusterEarly => (),
+            BufLoanSameGeneration | BufLoanOverTickets | BufShareSameGeneration | BufNoteLate => (),
+            BufNoteReused | BufAdoptUnchecked | BufGiveInTwoSteps | BufNoteFreedFirst => (),
+            BufIgnoreSuccessor | BufRecoverOnce | BufForgetTickets => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

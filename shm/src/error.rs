@@ -126,6 +126,14 @@ pub enum Error {
         /// What was asked for.
         expected: Box<Figures>,
     },
+    /// The segment holds other buffers.
+    #[error("the segment holds {}, this program expects {}", bufs(.found), bufs(.expected))]
+    OtherBufs {
+        /// The segment's: how many, and bytes of each.
+        found: (u64, u64),
+        /// What was asked for.
+        expected: (u64, u64),
+    },
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
@@ -291,4 +299,8 @@ impl Error {
     pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Error::System { what: what.into(), source: source.into() }
     }
+}
+
+fn bufs((blocks, bytes): &(u64, u64)) -> String {
+    format!("{blocks} buffers of {bytes} bytes")
 }

@@ -6,6 +6,7 @@
 //! would stay open. What the kernel has written is walked as recvmsg(2) says; each descriptor is taken over once.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -38,12 +39,7 @@ impl Segment {
     /// # Errors
     /// What the socket says.
     pub fn send(&self, to: &UnixStream) -> Result<(), Error> {
-        let fds = [self.file().as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&[CARRIER])], &rights, flags, None)
-            .map_err(|e| Error::system("sending a segment", e))?;
-        Ok(())
+        send(to, self.file())
     }
 
     /// Takes the segment that the other end [sent](Self::send), if it is what `spec` says. Waits as long as the
@@ -54,15 +50,28 @@ impl Segment {
     /// [`Error::Closed`], [`Error::NotOneDescriptor`], [`Error::DescriptorsCut`], what differs from `spec`, and what
     /// the socket says (a time-out is [`Error::System`]).
     pub fn receive(from: &UnixStream, spec: &Spec) -> Result<Segment, Error> {
-        let mut fds = receive(from)?;
-        match (fds.pop(), fds.len()) {
-            (Some(fd), 0) => {
-                let file = reopen(&fd)?;
-                require_seals(&file)?;
-                Segment::attach(file, spec, None)
-            }
-            (last, more) => Err(Error::NotOneDescriptor { got: more + usize::from(last.is_some()) }),
-        }
+        let file = reopen(&receive_one(from)?)?;
+        require_seals(&file)?;
+        Segment::attach(file, spec, None)
+    }
+}
+
+/// Hands a file on.
+pub(crate) fn send(to: &UnixStream, file: &File) -> Result<(), Error> {
+    let fds = [file.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&[CARRIER])], &rights, flags, None)
+        .map_err(|e| Error::system("sending a segment", e))?;
+    Ok(())
+}
+
+/// The one file that the next message carries.
+pub(crate) fn receive_one(from: &UnixStream) -> Result<OwnedFd, Error> {
+    let mut fds = receive(from)?;
+    match (fds.pop(), fds.len()) {
+        (Some(fd), 0) => Ok(fd),
+        (last, more) => Err(Error::NotOneDescriptor { got: more + usize::from(last.is_some()) }),
     }
 }
 

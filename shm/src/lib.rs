@@ -7,9 +7,12 @@
 mod alloc;
 mod arena;
 pub mod barrier;
+pub mod bufs;
 pub mod channel;
+mod codec;
 mod error;
 mod fd_pass;
+pub mod frozen;
 mod group;
 mod hall;
 mod layout;

@@ -137,20 +137,27 @@ impl Segment {
         spec: &Spec,
         seat: usize,
     ) -> Result<(Segment, Seat), Error> {
-        let path = path(directory, name)?;
-        let built = build_unnamed(directory, spec, &path)?;
-        let seat = built.take_seat(seat)?;
-        for _ in 0..TRIES {
-            if link(&built, &path)? {
-                return Ok((built, seat));
-            }
-            let Some(file) = open_trusted(&path)? else { continue };
-            if let Some(holders) = retire_if_stale(&file, &path)? {
-                return Err(Error::NameTaken { name: name.to_owned(), holders });
-            }
-            std::thread::yield_now();
+        create(directory, name, spec, seat, |_| Ok(()))
+    }
+
+    /// The same; `fill` writes into the segment before anybody can find it.
+    pub(crate) fn create_named_filled(
+        name: &str,
+        spec: &Spec,
+        seat: usize,
+        fill: impl FnOnce(&Segment) -> Result<(), Error>,
+    ) -> Result<(Segment, Seat), Error> {
+        create(Path::new(DIRECTORY), name, spec, seat, fill)
+    }
+
+    /// The segment called `name`, whatever it holds, if somebody living has it.
+    pub(crate) fn find_named(name: &str) -> Result<Option<Segment>, Error> {
+        let path = path(Path::new(DIRECTORY), name)?;
+        let Some(file) = open_trusted(&path)? else { return Ok(None) };
+        if retire_if_stale(&file, &path)?.is_none() {
+            return Ok(None);
         }
-        Err(Error::NameTaken { name: name.to_owned(), holders: Vec::new() })
+        Segment::attach_any(&file)
     }
 
     /// Takes the name away, if it still is this segment's. The segment itself lives on until its last holder ends.
@@ -186,6 +193,30 @@ pub(crate) fn forget_if_stale(name: &str) -> Result<(), Error> {
 const TRIES: usize = 16;
 /// How long whoever unlinks a name waits for somebody else who is at it.
 const LINGER: Duration = Duration::from_secs(1);
+
+fn create(
+    directory: &Path,
+    name: &str,
+    spec: &Spec,
+    seat: usize,
+    fill: impl FnOnce(&Segment) -> Result<(), Error>,
+) -> Result<(Segment, Seat), Error> {
+    let path = path(directory, name)?;
+    let built = build_unnamed(directory, spec, &path)?;
+    fill(&built)?;
+    let seat = built.take_seat(seat)?;
+    for _ in 0..TRIES {
+        if link(&built, &path)? {
+            return Ok((built, seat));
+        }
+        let Some(file) = open_trusted(&path)? else { continue };
+        if let Some(holders) = retire_if_stale(&file, &path)? {
+            return Err(Error::NameTaken { name: name.to_owned(), holders });
+        }
+        std::thread::yield_now();
+    }
+    Err(Error::NameTaken { name: name.to_owned(), holders: Vec::new() })
+}
 
 fn enter(
     directory: &Path,

@@ -15,9 +15,11 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
+use sapwood_shm::bufs::{Descriptor, Pool};
 use sapwood_shm::channel::{Channel, FrameChannel, RecvError, SendError};
 use sapwood_shm::mutex::Mutex;
 use sapwood_shm::ring::{PopError, PushError, frames, jobs, latest, mpmc, spsc, stream};
+
 use sapwood_shm::{Segment, link};
 
 struct Counting;
@@ -245,6 +247,33 @@ fn jobs_are_quiet() {
                 jobs::Outcome::Failed { .. } => 0,
             });
             assert_eq!(sum.sum::<u64>(), 84);
+        }
+    });
+}
+
+/// Allocated, shared, sent, adopted and dropped on both sides; one is handed over, written and dropped.
+#[test]
+fn a_buffer_is_quiet() {
+    is_quiet("a buffer", || {
+        let mut pools = Pool::threads(4, 4096, 2).expect("there is memory");
+        let (theirs, ours) = (pools.pop().expect("two"), pools.pop().expect("two"));
+        let mut rings = mpmc::threads::<Descriptor>(8, 2).expect("a power of two");
+        let (mut rx, mut tx) = (rings.pop().expect("two"), rings.pop().expect("two"));
+        move || {
+            let mut buf = ours.alloc::<u64>(512).expect("one is free");
+            buf.fill(7);
+            let buf = buf.into_shared();
+            assert!(tx.try_push(buf.share().expect("a place")).is_ok());
+            let received =
+                rx.try_pop_with(|d| theirs.adopt::<u64>(d)).expect("it was sent").expect("it is good");
+            let clone = received.try_clone().expect("it is ours");
+            drop((buf, received));
+            let mut alone = clone.into_unique().expect("nobody else has it");
+            alone[0] = 8;
+            let open = alone.into_open();
+            open.set(1, open.get(0));
+            let descriptor = open.into_descriptor().expect("a place");
+            assert_eq!(ours.adopt_open::<u64>(descriptor).expect("it is on its way").get(1), 8);
         }
     });
 }

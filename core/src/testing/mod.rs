@@ -19,4 +19,4 @@ pub use hostile::{Adversary, Hostile, TICK};
 pub use locks::{Court, Latch};
 pub use pipe::MemoryPipe;
 pub use rings::{Latest, Local, Mpmc, Spsc, Stream};
-pub use works::{Table, Yard};
+pub use works::{Depot, Table, Yard};

@@ -1,4 +1,4 @@
-//! The memory of jobs and of blocks on the heap, for any memory family.
+//! The memory of jobs, of blocks and of buffers on the heap, for any memory family.
 //!
 //! # Safety
 //! Implements the protocols' unsafe traits over vectors and pages that live as long as the last clone and never move.
@@ -11,6 +11,7 @@ use std::vec::Vec;
 use super::heap::Pages;
 use crate::blocks::{self, Header, Shape, ShapeError};
 use crate::board::Buffer;
+use crate::bufs;
 use crate::claim;
 use crate::mem::{Mem, RaceCell};
 use crate::ring::CapacityError;
@@ -114,6 +115,63 @@ impl<M: Mem> Yard<M> {
 // same.
 unsafe impl<M: Mem> blocks::Region<M> for Yard<M> {
     fn header(&self, block: u32) -> &Header<M> {
+        &self.0.headers[block as usize]
+    }
+    fn bytes(&self, block: u32) -> Buffer<'_, M> {
+        let start = self.0.bytes.start().wrapping_add(block as usize * self.0.shape.bytes());
+        Buffer { start, guard: &self.0.guards[block as usize] }
+    }
+    fn shape(&self) -> Shape {
+        self.0.shape
+    }
+}
+
+struct BufsMemory<M: Mem> {
+    headers: Vec<bufs::Header<M>>,
+    guards: Vec<M::Cell<()>>,
+    bytes: Pages,
+    shape: Shape,
+}
+
+/// The blocks of an arena whose blocks are shared. Clones share it.
+pub struct Depot<M: Mem>(Arc<BufsMemory<M>>);
+
+impl<M: Mem> Clone for Depot<M> {
+    fn clone(&self) -> Self {
+        Depot(self.0.clone())
+    }
+}
+
+impl<M: Mem> fmt::Debug for Depot<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Depot").field(&self.0.headers).finish()
+    }
+}
+
+// SAFETY: the words are atomics, and the bytes are guarded by the protocol that the tests check.
+unsafe impl<M: Mem> Send for BufsMemory<M> {}
+// SAFETY: as above.
+unsafe impl<M: Mem> Sync for BufsMemory<M> {}
+
+impl<M: Mem> Depot<M> {
+    /// Free blocks, `bytes` zeros each, in `generation`.
+    ///
+    /// # Errors
+    /// As [`Shape::of`].
+    pub fn new(blocks: usize, bytes: usize, generation: u16) -> Result<Self, ShapeError> {
+        let shape = Shape::of(blocks, bytes)?;
+        Ok(Depot(Arc::new(BufsMemory {
+            headers: (0..blocks).map(|_| bufs::Header::new(generation)).collect(),
+            guards: (0..blocks).map(|_| M::Cell::new(())).collect(),
+            bytes: Pages::new(blocks * shape.bytes()),
+            shape,
+        })))
+    }
+}
+
+// SAFETY: as for the yard.
+unsafe impl<M: Mem> bufs::Region<M> for Depot<M> {
+    fn header(&self, block: u32) -> &bufs::Header<M> {
         &self.0.headers[block as usize]
     }
     fn bytes(&self, block: u32) -> Buffer<'_, M> {

@@ -4,6 +4,7 @@ pub mod barrier;
 pub mod bells;
 pub mod blocks;
 pub mod board;
+pub mod bufs;
 pub mod claim;
 pub mod doorbell;
 pub mod latest;

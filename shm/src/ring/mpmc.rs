@@ -347,6 +347,29 @@ impl<T: Shareable> Ring<T> {
         }
     }
 
+    /// Takes the oldest value and calls `take` with it before its place is given back: if this process dies in `take`,
+    /// another participant receives the value. If `take` panics, the value is gone.
+    ///
+    /// # Errors
+    /// As for [`try_pop`](Self::try_pop); then `take` was not called.
+    #[inline]
+    pub fn try_pop_with<V>(&mut self, take: impl FnOnce(T) -> V) -> Result<V, PopError> {
+        if !self.member.is_mine() {
+            return Err(PopError::Forked);
+        }
+        if !self.others.orphans.is_empty() {
+            return self.orphan().map(take).ok_or(PopError::Empty);
+        }
+        let mut take = Some(take);
+        let taken = self.ring.try_pop_with(|_, value| take.take().map(|take| take(value)), &mut self.others);
+        let value = match taken {
+            Ok(Some(taken)) => return Ok(taken),
+            Ok(None) | Err(CorePop::Empty) => return Err(PopError::Empty),
+            Err(e) => self.pop_past(e)?,
+        };
+        take.map(|take| take(value)).ok_or(PopError::Empty)
+    }
+
     #[cold]
     fn orphan(&mut self) -> Option<T> {
         let orphan = self.others.orphans.pop();

@@ -35,10 +35,12 @@
 //!
 //! `cargo test -p sapwood-shm --test kill -- push` runs the scenarios with `push` in their names.
 
+mod bufs;
 mod channel;
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
+mod frozen;
 mod jobs;
 mod links;
 mod locks;
@@ -93,6 +95,14 @@ const SCENARIOS: &[Scenario] = &[
     (many::StallPop::NAME, stall::<many::StallPop>),
     (frames::Send::NAME, die::<frames::Send>),
     (frames::Receive::NAME, die::<frames::Receive>),
+    (bufs::Send::NAME, die::<bufs::Send>),
+    (bufs::Share::NAME, die::<bufs::Share>),
+    (bufs::Adopt::NAME, die::<bufs::Adopt>),
+    (bufs::AdoptLate::NAME, die::<bufs::AdoptLate>),
+    (bufs::Leave::NAME, die::<bufs::Leave>),
+    (bufs::StallAdopt::NAME, stall::<bufs::StallAdopt>),
+    (frozen::Publish::NAME, die::<frozen::Publish>),
+    (frozen::StallPublish::NAME, stall::<frozen::StallPublish>),
     (jobs::Submit::NAME, die::<jobs::Submit>),
     (jobs::Take::NAME, die::<jobs::Take>),
     (jobs::Finish::NAME, die::<jobs::Finish>),

@@ -1,0 +1,559 @@
+//! The pool: participants, allocation, adoption, and what the dead have left.
+//!
+//! # Safety
+//! The protocol asks that no two handles that are used at a time have one seat, and that a newcomer recovers its seat
+//! before anything else: `enter` does, with the seat's lock held, and all calls of a handle take turns at `state`. A
+//! seat holds a block once, however many buffers of this process name it; `state` counts those.
+#![allow(unsafe_code)]
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sapwood_core::bufs::{self, Adopted, Bufs, Holding, Shape, ShapeError, Ticket, TicketError};
+use sapwood_core::mem::{Atom, Ordering, Real};
+use sapwood_core::owner::Owner;
+
+use super::buf::{SharedBuf, UniqueBuf};
+use super::depot::Depot;
+use super::open::OpenBuf;
+use super::{
+    AdoptError, AllocError, Contents, Descriptor, IN_FLIGHT, PARTICIPANTS, ShareError, Shareable, Use,
+};
+use crate::error::Error;
+use crate::layout::{OWNER_EPOCH, kind};
+use crate::memory::Memory;
+use crate::ring::Peer;
+use crate::ring::member::{self, Member, Recover, Watch};
+use crate::seat::after;
+use crate::segment::{Segment, Spec};
+
+/// Raised with every change of what lies in a pool's memory.
+const VERSION: u64 = 1;
+/// Where the fingerprint says how many buffers there are, less one; below that their cache lines.
+const BLOCKS: u32 = 32;
+
+/// The segment that `blocks` buffers of `bytes` bytes for `participants` handles need: for those who make, inherit or
+/// receive it by themselves.
+///
+/// # Errors
+/// [`Error::Frames`], [`Error::Participants`].
+pub fn spec(blocks: usize, bytes: usize, participants: usize) -> Result<Spec, Error> {
+    if !(1..=PARTICIPANTS).contains(&participants) {
+        return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
+    }
+    let shape = shape(blocks, bytes)?;
+    let lines = shape.bytes() as u64 / 64;
+    let fingerprint = VERSION << 56 | u64::from(shape.blocks() - 1) << BLOCKS | lines;
+    Ok(Spec { kind: kind::BUFS, fingerprint, seats: participants, body: Depot::bytes(shape), reserve: 0 })
+}
+
+fn shape(blocks: usize, bytes: usize) -> Result<Shape, Error> {
+    let most = u32::MAX as usize * 64;
+    if bytes > most {
+        return Err(ShapeError::TooLarge { asked: bytes, most }.into());
+    }
+    Ok(Shape::of(blocks, bytes)?)
+}
+
+/// What a segment's fingerprint says about buffers and bytes of each.
+fn figures(fingerprint: u64) -> (u64, u64) {
+    ((fingerprint >> BLOCKS & 0xff_ffff) + 1, (fingerprint & u64::from(u32::MAX)) * 64)
+}
+
+/// What the segment was made for is not a ring.
+fn explain(error: Error) -> Error {
+    match error {
+        Error::OtherRing { found, expected } => Error::OtherBufs {
+            found: figures(found.fingerprint()),
+            expected: figures(expected.fingerprint()),
+        },
+        other => other,
+    }
+}
+
+/// What is in use in a pool, as far as a look at every buffer can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Buffers.
+    pub blocks: u32,
+    /// Bytes of each.
+    pub bytes: usize,
+    /// Buffers that somebody holds.
+    pub held: u32,
+    /// Descriptors that nobody has adopted.
+    pub in_flight: u32,
+}
+
+/// A participant of a pool of buffers in shared memory. Its buffers keep its seat: that is given up when the last of
+/// them and this are dropped.
+///
+/// Calls of one handle and its buffers take turns at a lock of this process; reading and writing values needs none. To
+/// threads that allocate or share very often, give each a handle of its own ([`try_clone`](Self::try_clone)).
+///
+/// Between threads of one process a buffer need not travel by descriptor: it is `Send`. [`threads`](Self::threads)
+/// makes a pool whose participants hold buffers apart from each other, as processes do.
+///
+/// ```
+/// use sapwood_shm::bufs::{Descriptor, Pool};
+/// use sapwood_shm::ring::mpmc::Ring;
+///
+/// // Each in a process of its own: 16 buffers of 1 MiB for up to 4 participants, and a ring for messages.
+/// # let name = &format!("doc-bufs-{}", std::process::id());
+/// # let ring = &format!("doc-bufs-ring-{}", std::process::id());
+/// let ours = Pool::open(name, 16, 1 << 20, 4)?;
+/// let theirs = Pool::open(name, 16, 1 << 20, 4)?;
+/// let mut tx = Ring::<Descriptor>::open(ring, 64, 4)?;
+/// let mut rx = Ring::<Descriptor>::open(ring, 64, 4)?;
+///
+/// let mut tensor = ours.alloc::<f32>(1000)?;
+/// tensor.fill(1.5);
+/// let tensor = tensor.into_shared();
+/// tx.try_push(tensor.share()?)?; // sixteen bytes; we go on reading
+///
+/// let received = rx.try_pop_with(|descriptor| theirs.adopt::<f32>(descriptor))??;
+/// assert_eq!(received[999], 1.5);
+/// drop(tensor);
+/// let mut alone = received.into_unique().expect("nobody else holds it now");
+/// alone[0] = 2.0;
+/// # ours.segment().unlink()?;
+/// # tx.segment().unwrap().unlink()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+/// What the handle and its buffers have in common.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) depot: Depot,
+    state: Mutex<State>,
+    member: Member,
+    segment: Arc<Segment>,
+    id: u32,
+}
+
+/// What one call at a time may change.
+#[derive(Debug)]
+struct State {
+    bufs: Bufs<Real, Depot>,
+    /// What the seat holds, by block.
+    held: Box<[Held]>,
+    watch: Watch,
+    /// Whether the last look for the dead has found nothing.
+    in_vain: bool,
+}
+
+/// A block that the seat may hold, and how many buffers of this process name it. One that none names is to be given
+/// back, when a bad peer lets us.
+#[derive(Debug, Default)]
+struct Held {
+    holding: Option<Holding>,
+    names: u32,
+}
+
+impl Pool {
+    /// A participant of the pool called `name`, which is made if there is none: `blocks` buffers of `bytes` bytes each,
+    /// rounded up to whole cache lines, for up to `participants` handles at a time, [`PARTICIPANTS`] at most.
+    ///
+    /// # Errors
+    /// [`Error::NoSeat`] if it has as many as it was made for; [`Error::OtherBufs`], [`Error::OtherSize`] if it was
+    /// made for others; [`Error::Frames`], [`Error::Participants`], [`Error::NoSpace`], and what
+    /// [`Segment::enter_named`] says.
+    pub fn open(name: &str, blocks: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
+        let spec = spec(blocks, bytes, participants)?;
+        Self::enter(shape(blocks, bytes)?, |recover| Member::open(name, &spec, None, recover))
+    }
+
+    /// A participant of a new pool without a name, in a [`segment`](Self::segment) to be handed on.
+    ///
+    /// # Errors
+    /// [`Error::Frames`], [`Error::Participants`], [`Error::NoSpace`].
+    pub fn create(blocks: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
+        Self::attach(&member::create(&spec(blocks, bytes, participants)?)?, blocks, bytes)
+    }
+
+    /// A participant of the pool in a segment that was inherited or received.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn attach(segment: &Arc<Segment>, blocks: usize, bytes: usize) -> Result<Self, Error> {
+        let spec = spec(blocks, bytes, segment.spec().seats)?;
+        Self::enter(shape(blocks, bytes)?, |recover| Member::sit(segment, &spec, None, recover))
+    }
+
+    /// The participants of a new pool in this process, all of them.
+    ///
+    /// ```
+    /// use sapwood_shm::bufs::Pool;
+    ///
+    /// let mut pools = Pool::threads(4, 4096, 2)?;
+    /// let (theirs, ours) = (pools.pop().unwrap(), pools.pop().unwrap());
+    /// let mut numbers = ours.alloc::<u64>(512)?;
+    /// numbers.fill(7);
+    /// let descriptor = numbers.into_descriptor()?;
+    /// let sum = std::thread::spawn(move || theirs.adopt::<u64>(descriptor).map(|n| n.iter().sum::<u64>()));
+    /// assert_eq!(sum.join().unwrap()?, 512 * 7);
+    /// assert_eq!(ours.stats().held, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn threads(blocks: usize, bytes: usize, participants: usize) -> Result<Vec<Self>, Error> {
+        let first = Self::create(blocks, bytes, participants)?;
+        let more = (1..participants).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
+        Ok(std::iter::once(first).chain(more).collect())
+    }
+
+    /// Another participant in this process, in a seat of its own.
+    ///
+    /// # Errors
+    /// [`Error::NoSeat`], and what the system refuses.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let (segment, shape) = (&self.inner.segment, bufs::Region::shape(&self.inner.depot));
+        Self::enter(shape, |recover| Member::sit(segment, segment.spec(), None, recover))
+    }
+
+    fn enter(shape: Shape, sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>) -> Result<Self, Error> {
+        let attach = |memory: Memory, me: Owner| {
+            // SAFETY: see the top.
+            let attached = unsafe { Bufs::attach(Depot::new(memory, shape), me) };
+            attached.map_err(|e| Error::NoSuchSeat { seat: e.seat as usize, seats: PARTICIPANTS })
+        };
+        let member = sit(&mut |segment, me, dead| {
+            // SAFETY: the segment stays mapped to the end of this call.
+            let memory = unsafe { Memory::lent(segment) };
+            // Ours: nobody else has it, and we hold nothing yet, so it can't fail.
+            let dead = Owner::new(me.number() as u32, dead);
+            let _ = attach(memory, member::name(me))?.recover(dead, |_| false);
+            Ok(())
+        });
+        let member = member.map_err(explain)?;
+        let segment = member.segment().expect("a pool is in a segment").clone();
+        let bufs = attach(member.memory(), member.owner())?;
+        let held = (0..shape.blocks()).map(|_| Held::default()).collect();
+        let state = Mutex::new(State { bufs, held, watch: Watch::default(), in_vain: false });
+        let (depot, nonce) = (Depot::new(member.memory(), shape), segment.nonce());
+        let id = (nonce ^ nonce >> 32) as u32;
+        Ok(Pool { inner: Arc::new(Inner { depot, state, member, segment, id }) })
+    }
+
+    /// A buffer of `len` values, this handle's alone. What they are is not said: what the last holder left, or zeros.
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn alloc<T: Shareable>(&self, len: usize) -> Result<UniqueBuf<T>, AllocError> {
+        let contents = Contents::of::<T>(Use::Still, len);
+        let most = self.bytes();
+        match len.checked_mul(size_of::<T>()) {
+            Some(need) if need <= most => (),
+            need => return Err(AllocError::TooLong { len, need: need.unwrap_or(usize::MAX), most }),
+        }
+        let block = self.inner.loan(contents)?;
+        Ok(UniqueBuf::new(Part::new(&self.inner, block), len))
+    }
+
+    /// Makes this participant a holder of the buffer of a descriptor that somebody [shared](SharedBuf::share) or
+    /// [handed over](UniqueBuf::into_descriptor).
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn adopt<T: Shareable>(&self, descriptor: Descriptor) -> Result<SharedBuf<T>, AdoptError> {
+        let (part, len) = self.adopt_as(descriptor, Contents::of::<T>(Use::Still, 0))?;
+        Ok(SharedBuf::new(part, len))
+    }
+
+    /// The same for a buffer that is [open](UniqueBuf::into_open).
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn adopt_open<T: Shareable>(&self, descriptor: Descriptor) -> Result<OpenBuf<T>, AdoptError> {
+        let (part, len) = self.adopt_as(descriptor, Contents::of::<T>(Use::Open, 0))?;
+        Ok(OpenBuf::new(part, len))
+    }
+
+    fn adopt_as(&self, descriptor: Descriptor, expected: Contents) -> Result<(Part, usize), AdoptError> {
+        let (block, said) = self.inner.adopt(descriptor)?;
+        let part = Part::new(&self.inner, block);
+        match Contents::checked(said, self.bytes()) {
+            Some(found) if Contents { len: expected.len, ..found } == expected => Ok((part, found.len)),
+            Some(found) => {
+                let descriptor = part.hand_over().ok();
+                Err(AdoptError::Other { found, expected, descriptor })
+            }
+            None => Err(AdoptError::Broken { block, said }),
+        }
+    }
+
+    /// Makes all descriptors void that were made of this handle's buffers and nobody has adopted: for a sender that
+    /// knows that its messages are lost. Says how many there were. In a forked child it does nothing.
+    pub fn recall(&self) -> usize {
+        self.inner.state().map_or(0, |mut state| state.bufs.recall() as usize)
+    }
+
+    /// Makes all descriptors void whose senders have dropped their pools: for who knows that nobody will adopt them.
+    /// Says how many there were. In a forked child it does nothing.
+    pub fn void_left(&self) -> usize {
+        self.inner.state().map_or(0, |mut state| state.bufs.void_left() as usize)
+    }
+
+    /// Bytes of a buffer.
+    pub fn bytes(&self) -> usize {
+        bufs::Region::shape(&self.inner.depot).bytes()
+    }
+
+    /// What is in use: a look at each buffer.
+    pub fn stats(&self) -> Stats {
+        self.inner.stats(&self.inner.lock())
+    }
+
+    /// In which seat this participant sits.
+    pub fn seat(&self) -> usize {
+        self.inner.member.owner().seat() as usize
+    }
+
+    /// The segment that the pool is in.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.inner.segment
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_mine(&self) -> bool {
+        self.member.is_mine()
+    }
+
+    /// `None` in a forked child, where the lock may have been copied as it was held.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.is_mine().then(|| self.lock())
+    }
+
+    fn stats(&self, state: &State) -> Stats {
+        let (shape, (held, in_flight)) = (bufs::Region::shape(&self.depot), state.bufs.used());
+        Stats { blocks: shape.blocks(), bytes: shape.bytes(), held, in_flight }
+    }
+
+    fn loan(&self, contents: Contents) -> Result<u32, AllocError> {
+        let mut state = self.state().ok_or(AllocError::Forked)?;
+        let lent = match state.bufs.loan() {
+            Ok(holding) => Ok(holding),
+            Err(_) => {
+                self.free_the_dead(&mut state);
+                state.bufs.loan()
+            }
+        };
+        let Ok(holding) = lent else {
+            let Stats { blocks, bytes, held, in_flight } = self.stats(&state);
+            return Err(AllocError::Exhausted { blocks, bytes, held, in_flight });
+        };
+        state.in_vain = false;
+        state.bufs.say(&holding, contents.said());
+        Ok(state.keep(holding))
+    }
+
+    /// No buffer is free: what the dead hold is, and what is still to be given back.
+    #[cold]
+    fn free_the_dead(&self, state: &mut State) {
+        let State { bufs, held, .. } = state;
+        for held in held.iter_mut().filter(|h| h.names == 0) {
+            held.give_back(bufs);
+        }
+        // The first time at once; in a loop of tries now and then.
+        if std::mem::replace(&mut state.in_vain, true) && !state.watch.is_due() {
+            return;
+        }
+        let (segment, holders, me) = (&self.segment, state.bufs.holders(), self.member.owner().seat());
+        for seat in (0..segment.spec().seats).filter(|s| holders >> s & 1 == 1 && *s != me as usize) {
+            let epoch = segment.seat_epoch(seat);
+            if epoch == 0 || segment.owner_alive(seat, epoch) {
+                continue;
+            }
+            // Newcomers that died before they had recovered their predecessors have left those to us.
+            let mut dead = segment.seat_line(seat).recovered.load(Ordering::Acquire);
+            for _ in 0..OWNER_EPOCH {
+                dead = after(dead);
+                // Of the earlier ones the tickets are left; holdings are their last successor's.
+                let succeeded = |o: Owner| segment.owner_succeeded(seat, o.epoch());
+                // Not our seat, so it can't fail.
+                let _ = state.bufs.recover(Owner::new(seat as u32, dead), succeeded);
+                if dead == epoch {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The block, and what was said of it.
+    fn adopt(&self, descriptor: Descriptor) -> Result<(u32, [u64; 2]), AdoptError> {
+        let mut state = self.state().ok_or(AdoptError::Forked)?;
+        let Descriptor { pool, block, .. } = descriptor;
+        let blocks = bufs::Region::shape(&self.depot).blocks();
+        if pool != self.id || block >= blocks {
+            return Err(AdoptError::OtherPool { block, pool, ours: self.id, blocks });
+        }
+        match state.bufs.adopt(descriptor.ticket()) {
+            Ok(Adopted::New(holding)) => {
+                state.keep(holding);
+            }
+            Ok(Adopted::Again(block)) => state.held[block as usize].names += 1,
+            Err(TicketError::Busy { block }) => return Err(AdoptError::Busy { block }),
+            Err(TicketError::Stale { block, found, .. }) => {
+                return Err(AdoptError::Void { block, last: self.peer(found.issuer()) });
+            }
+            Err(_) => return Err(AdoptError::Void { block, last: None }),
+        }
+        Ok((block, state.bufs.said(block)))
+    }
+
+    fn peer(&self, owner: Owner) -> Option<Peer> {
+        let seat = owner.seat() as usize;
+        (seat < self.segment.spec().seats).then(|| self.member.peer(seat))
+    }
+}
+
+impl State {
+    fn keep(&mut self, holding: Holding) -> u32 {
+        let block = holding.block();
+        let held = &mut self.held[block as usize];
+        held.holding = Some(holding);
+        held.names += 1;
+        block
+    }
+}
+
+impl Held {
+    /// A ticket instead of one name, of which there is one at least.
+    fn hand_over(&mut self, bufs: &mut Bufs<Real, Depot>) -> Result<Ticket, ShareError> {
+        let Some(holding) = self.holding.take() else { unreachable!("a name without a holding") };
+        if self.names > 1 {
+            let shared = bufs.share(&holding);
+            self.holding = Some(holding);
+            return shared.map_err(|e| refusal(&e));
+        }
+        bufs.hand_over(holding).map_err(|(e, holding)| {
+            self.holding = Some(holding);
+            refusal(&e)
+        })
+    }
+
+    fn give_back(&mut self, bufs: &mut Bufs<Real, Depot>) {
+        if let Some(holding) = self.holding.take() {
+            self.holding = bufs.give_back(holding).err();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.state() {
+            let State { bufs, held, .. } = &mut *state;
+            held.iter_mut().for_each(|held| held.give_back(bufs));
+            // What is on its way stands without us.
+            bufs.leave();
+        }
+    }
+}
+
+/// A name of a block that this process's seat holds.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) inner: Arc<Inner>,
+    pub(super) block: u32,
+    /// Whether `names` counts this one.
+    counts: bool,
+}
+
+impl Part {
+    /// One that is counted already.
+    fn new(inner: &Arc<Inner>, block: u32) -> Part {
+        Part { inner: inner.clone(), block, counts: true }
+    }
+
+    /// Another one.
+    pub(super) fn try_clone(&self) -> Result<Part, ShareError> {
+        let mut state = self.inner.state().ok_or(ShareError::Forked)?;
+        state.held[self.block as usize].names += 1;
+        Ok(Part::new(&self.inner, self.block))
+    }
+
+    pub(super) fn share(&self) -> Result<Descriptor, ShareError> {
+        let mut state = self.inner.state().ok_or(ShareError::Forked)?;
+        let State { bufs, held, .. } = &mut *state;
+        let Some(holding) = &held[self.block as usize].holding else {
+            unreachable!("{self:?} has a holding")
+        };
+        let ticket = bufs.share(holding).map_err(|e| refusal(&e))?;
+        Ok(self.descriptor(ticket))
+    }
+
+    /// A descriptor instead of this name: where it is the last one, in one step.
+    pub(super) fn hand_over(mut self) -> Result<Descriptor, (ShareError, Part)> {
+        let ticket = match self.inner.state() {
+            None => Err(ShareError::Forked),
+            Some(mut state) => {
+                let State { bufs, held, .. } = &mut *state;
+                let held = &mut held[self.block as usize];
+                let ticket = held.hand_over(bufs);
+                // At once, before anybody can adopt it: what is adopted then is counted anew.
+                held.names -= u32::from(ticket.is_ok());
+                ticket
+            }
+        };
+        match ticket {
+            Ok(ticket) => {
+                self.counts = false;
+                Ok(self.descriptor(ticket))
+            }
+            Err(e) => Err((e, self)),
+        }
+    }
+
+    fn descriptor(&self, ticket: Ticket) -> Descriptor {
+        Descriptor::new(self.inner.id, ticket)
+    }
+
+    /// Whether nobody else has the block: no other name here, no other seat, no descriptor on its way.
+    pub(super) fn is_sole(&self) -> bool {
+        self.inner.state().is_some_and(|state| {
+            let held = &state.held[self.block as usize];
+            held.names == 1 && held.holding.as_ref().is_some_and(|h| state.bufs.is_sole(h))
+        })
+    }
+
+    /// To be called of one that is [alone](Self::is_sole).
+    pub(super) fn say(&self, contents: Contents) {
+        if let Some(mut state) = self.inner.state() {
+            let State { bufs, held, .. } = &mut *state;
+            held[self.block as usize].holding.iter().for_each(|h| bufs.say(h, contents.said()));
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
+        if let Some(mut state) = self.inner.state() {
+            let State { bufs, held, .. } = &mut *state;
+            let held = &mut held[self.block as usize];
+            held.names -= 1;
+            if held.names == 0 {
+                held.give_back(bufs);
+            }
+        }
+    }
+}
+
+fn refusal(e: &bufs::ShareError) -> ShareError {
+    match e {
+        bufs::ShareError::Busy { block } => ShareError::Busy { block: *block },
+        _ => ShareError::TooMany { most: IN_FLIGHT },
+    }
+}
