@@ -16,6 +16,7 @@ pub mod doorbell;
 pub mod dtype;
 pub mod layout;
 pub mod link;
+pub mod map;
 pub mod mem;
 pub mod member;
 pub mod owner;

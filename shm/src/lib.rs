@@ -15,6 +15,7 @@ mod limits;
 pub mod link;
 mod liveness;
 mod lock;
+pub mod map;
 mod memory;
 mod named;
 mod prices;
