@@ -355,8 +355,6 @@ pub enum Bug {
     MapOverwritePending,
     /// An insertion does not look how many pairs there are.
     MapIgnoreCapacity,
-    /// A change is counted before it is made.
-    MapCountFirst,
     /// A helper counts a change that has been counted.
     MapCountTwice,
     /// A helper leaves the count to others.

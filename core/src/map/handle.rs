@@ -142,7 +142,8 @@ impl<M: Mem, K: Shareable, V: Shareable, R: Region<M>> Map<M, K, V, R> {
         Err(Busy { home, owner })
     }
 
-    /// Takes the pair out of entry `i`, modulo the number of entries, if there is one.
+    /// Takes the pair out of entry `i`, modulo the number of entries, if there is one. Whoever goes through all of them
+    /// calls [`help`](Self::help) before.
     ///
     /// # Errors
     /// [`Busy`]; also where others change the number of pairs first, again and again.
@@ -285,8 +286,9 @@ impl<M: Mem, K: Shareable, V: Shareable, R: Region<M>> Map<M, K, V, R> {
         Err(PutError::Crowded)
     }
 
-    /// Finishes whatever is announced. What the dead have announced is done afterwards.
-    pub(super) fn help(&self) {
+    /// Finishes whatever is announced. What the dead have announced is done afterwards; without it a pair of theirs could
+    /// come into the map after a call that went through all entries.
+    pub fn help(&self) {
         // Pairs with MapInstall.
         let g = Commit(self.region.commit().load(M::at(Site::MapHelpLoad, Ordering::Acquire)));
         if g.kind() != Kind::Idle {
@@ -307,9 +309,6 @@ impl<M: Mem, K: Shareable, V: Shareable, R: Region<M>> Map<M, K, V, R> {
             (Kind::Remove, State::Full) => Some(word.freed()),
             _ => None,
         };
-        if M::broken(Bug::MapCountFirst) {
-            self.tally(g);
-        }
         if let Some(to) = to {
             // Pairs with MapLook, and of a removal with MapClaimLoad. Whoever fails was overtaken by another helper.
             let slot = self.region.word(entry, SLOT);

@@ -104,6 +104,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         if !self.member.is_mine() {
             return Err(MapError::Forked { back: () });
         }
+        // What the dead have begun is there.
+        self.map.help();
         let before = self.map.changes();
         let mut pairs = Vec::with_capacity(self.len());
         for i in 0..self.map.shape().entries() {
@@ -284,6 +286,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
             return Err(MapError::Forked { back: () });
         }
         let mut timer = None;
+        // What the dead have begun is taken too.
+        self.map.help();
         for i in 0..self.map.shape().entries() {
             // Ends with the pair, or at the deadline.
             let taken = loop {
