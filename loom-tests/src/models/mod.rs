@@ -6,6 +6,7 @@ pub mod board;
 pub mod claim;
 pub mod doorbell;
 pub mod latest;
+pub mod map;
 pub mod member;
 pub mod mpmc;
 pub mod spsc;

@@ -41,6 +41,7 @@ mod frames;
 mod jobs;
 mod links;
 mod many;
+mod map;
 mod named;
 mod rings;
 mod rivals;
@@ -97,6 +98,14 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Collect::NAME, die::<jobs::Collect>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
+    (map::Insert::NAME, die::<map::Insert>),
+    (map::Replace::NAME, die::<map::Replace>),
+    (map::Update::NAME, die::<map::Update>),
+    (map::Remove::NAME, die::<map::Remove>),
+    (map::Clear::NAME, die::<map::Clear>),
+    (map::Succeed::NAME, die::<map::Succeed>),
+    (map::StallInsert::NAME, stall::<map::StallInsert>),
+    (map::StallSnapshot::NAME, stall::<map::StallSnapshot>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
     (rivals::Leaving::NAME, stall::<rivals::Leaving>),
     (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
