@@ -8,6 +8,7 @@
 //! | [`Tree`]: a tree of processes, its all-reduce and family | `sapwood-tree` |
 //! | [`processes`], [`Rank`]: starting ranks, and what a launcher says | `sapwood-shm` |
 //! | [`ring`]: queues of values, streams of bytes and newest values, between threads and processes | `sapwood-shm` |
+//! | [`map`]: maps of plain data between threads and processes | `sapwood-shm` |
 //! | [`link`]: messages and tensors between two ends | `sapwood-core`, `sapwood-shm` |
 //! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
 //!
@@ -31,7 +32,7 @@
 
 pub use sapwood_shm as shm;
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{link, ring};
+pub use sapwood_shm::{link, map, ring};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use common::seeds;
 use proptest::prelude::*;
 use sapwood_core::map::{
-    Busy, Found, Home, Map, Overtaken, Peers, PutError, Region, Shape, ShapeError, Slot, State, TURNS,
+    Busy, Found, Held, Home, Map, Overtaken, Peers, PutError, Region, Shape, ShapeError, Slot, State, TURNS,
 };
 use sapwood_core::mem::{Atom, Mem, Ordering, Real};
 use sapwood_core::owner::Owner;
@@ -237,9 +237,8 @@ fn what_it_costs() {
     let shape = Shape::of::<u64, u64>(100, 4).expect("a shape");
     let chart = Chart::<Counting>::new(&shape, 0);
     let map = map::<Counting, u64, u64>(&chart, shape, 0);
-    let write = |f: &dyn Fn(&mut sapwood_core::map::Held<'_, Counting, u64, u64, Chart<Counting>>)| {
-        Counting::of(|| f(&mut map.hold(5, &mut All).expect("free")))
-    };
+    type Writer<'a> = Held<'a, Counting, u64, u64, Chart<Counting>>;
+    let write = |f: &dyn Fn(&mut Writer<'_>)| Counting::of(|| f(&mut map.hold(5, &mut All).expect("free")));
     let insert = write(&|held| held.add(5, &50, &500).expect("room"));
     assert_eq!(Counts { lines: 0, ..insert }, Counts { loads: 9, stores: 5, rmws: 6, fences: 1, ..NONE });
     let read = Counting::of(|| assert_eq!(map.get(5, &50), Ok(Some(500))));

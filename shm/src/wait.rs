@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood_core::doorbell::Doorbell;
 use sapwood_core::link::Deadline;
-use sapwood_core::mem::{Mem, Real};
+use sapwood_core::mem::Real;
 use sapwood_core::wait::{Stage, WaitPolicy, WaitStats, Waiter};
 
 use crate::limits::{allowed_cpus, cpu_quota};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::rings::*;
 use common::*;
 use nix::sys::signal::Signal;
+use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::map::{DEFAULT_DEADLINE, MapError, MapToken, SharedMap, THREADS, TokenError};
 use sapwood_shm::{Error, Processes};
 
@@ -214,12 +215,19 @@ fn a_writer_waits_for_another_one_of_the_same_key_and_readers_do_not() {
     });
     assert!(said.is_err() && !called.get(), "a closure is not called where the home was not had");
     // One that waits is woken.
-    let mut waits = map.try_clone().expect("a handle").with_deadline(PATIENCE);
-    let waits = std::thread::spawn(move || waits.update(&1, |n| n.map(|n| n * 2)));
+    let mut waits =
+        map.try_clone().expect("a handle").with_deadline(PATIENCE).with_waiting(WaitPolicy::Sleep);
+    let (beyond, asleep) = mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        beyond.send(()).expect("somebody waits for it");
+        let done = waits.update(&1, |n| n.map(|n| n * 2));
+        done.map(|n| (n, waits.waits().spins))
+    });
+    asleep.recv().expect("it comes");
     leave.send(()).expect("it waits for it");
     assert_eq!(slow.join().expect("it ends well"), Ok(Some(11)));
     let last = waits.join().expect("it ends well");
-    assert!(last == Ok(Some(22)), "{last:?}");
+    assert_eq!(last, Ok((Some(22), 0)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
+use sapwood_shm::map::{MapError, SharedMap};
 use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Segment, link};
 
@@ -192,5 +193,28 @@ fn a_link_is_quiet() {
             let got = b.recv(&mut into, Deadline::NONE).expect("it is there");
             assert_eq!((got.tag, into), (1, [1; 100]));
         }
+    });
+}
+
+#[test]
+fn maps_are_quiet() {
+    let turn = |map: &mut SharedMap<[u8; 12], [u64; 3]>| {
+        for i in 0..8 {
+            assert_eq!(map.insert([i; 12], [1; 3]), Ok(None));
+            assert_eq!(map.insert([i; 12], [2; 3]), Ok(Some([1; 3])));
+            assert_eq!(map.update(&[i; 12], |v| v.map(|_| [3; 3])), Ok(Some([3; 3])));
+            assert_eq!((map.get(&[i; 12]), map.get(&[99; 12])), (Ok(Some([3; 3])), Ok(None)));
+        }
+        assert_eq!(map.len(), 8);
+        assert!(matches!(map.insert([8; 12], [0; 3]), Err(MapError::Full { .. })));
+        (0..8).for_each(|i| assert_eq!(map.remove(&[i; 12]), Ok(Some([3; 3]))));
+    };
+    is_quiet("a map between threads", || {
+        let mut map = SharedMap::new(8).expect("there is memory");
+        move || turn(&mut map)
+    });
+    is_quiet("a map between processes", || {
+        let mut map = SharedMap::create(8, 2).expect("there is memory");
+        move || turn(&mut map)
     });
 }

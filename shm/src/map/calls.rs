@@ -10,6 +10,7 @@ use sapwood_core::link::{Deadline, Timer};
 use sapwood_core::map::{Busy, Overtaken, PutError, Recovered};
 use sapwood_core::mem::{Mem, Real};
 use sapwood_core::owner::Owner;
+use sapwood_core::wait::WaitStats;
 use siphasher::sip::SipHasher13;
 
 use super::MapError;
@@ -21,6 +22,9 @@ use crate::wait::Stop;
 
 /// How often a reader that was overtaken gives way and tries again.
 const TRIES: usize = 256;
+
+/// All pairs; or why not, and those that were taken before.
+type Drained<K, V> = Result<Vec<(K, V)>, MapError<Vec<(K, V)>>>;
 
 /// What was there, and what is there now.
 struct Change<V> {
@@ -263,7 +267,7 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     ///
     /// # Errors
     /// [`MapError`] without [`Full`](MapError::Full), with the pairs that were taken.
-    pub fn drain(&mut self) -> Result<Vec<(K, V)>, MapError<Vec<(K, V)>>> {
+    pub fn drain(&mut self) -> Drained<K, V> {
         let mut pairs = Vec::with_capacity(self.len());
         match self.take_all(|pair| pairs.push(pair)) {
             Ok(()) => Ok(pairs),
@@ -397,6 +401,11 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     /// What the dead holders of this participant's seat had left, and which was put in order when it came.
     pub fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// How often this handle has waited, and how.
+    pub fn waits(&self) -> WaitStats {
+        self.patience.stats()
     }
 
     /// The segment that the map is in; `None` between threads.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use sapwood_core::map::{self, Peers, Recovered, Shape, ShapeError};
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
+use sapwood_core::wait::WaitPolicy;
 
 use super::Figures;
 use super::table::{THREADS, Table};
@@ -242,6 +243,12 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     /// Writes of this handle wait for others as long as this at most.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Writes of this handle wait in this way.
+    pub fn with_waiting(mut self, policy: WaitPolicy) -> Self {
+        self.patience = Patience::new(policy);
         self
     }
 
