@@ -399,7 +399,7 @@ pub fn all() -> Vec<Model> {
         let name = format!("map: buried, dead before operation {k} of an insertion");
         Model::new(name, 3, &[Some(3)], move |b| buried(k, b))
     }));
-    models.extend([8, 12, 16].map(|k| {
+    models.extend([7, 9, 12].map(|k| {
         let name = format!("map: a home of one dead before operation {k} of a change");
         Model::new(name, 3, &[Some(3)], move |b| home_given_back(k, b))
     }));
