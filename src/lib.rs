@@ -12,6 +12,7 @@
 //! | [`mutex`], [`barrier`]: a lock whose owner may die, and passing together | `sapwood-shm` |
 //! | [`select`]: waiting for several of these at once, as futures, by descriptors | `sapwood-shm` |
 //! | [`bufs`]: a tensor's storage, handed around by descriptor; [`frozen`]: a value encoded once, read by all | `sapwood-shm` |
+//! | [`map`]: maps of plain data between threads and processes | `sapwood-shm` |
 //! | [`link`]: messages and tensors between two ends | `sapwood-core`, `sapwood-shm` |
 //! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
 //!
@@ -35,7 +36,7 @@
 
 pub use sapwood_shm as shm;
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{barrier, bufs, channel, frozen, link, mutex, ring, select};
+pub use sapwood_shm::{barrier, bufs, channel, frozen, link, map, mutex, ring, select};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.

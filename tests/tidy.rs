@@ -60,6 +60,8 @@ const UNSAFE: &[&str] = &[
     "shm/src/hall.rs",
     "shm/src/link.rs",
     "shm/src/liveness.rs",
+    "shm/src/map/handle.rs",
+    "shm/src/map/table.rs",
     "shm/src/memory.rs",
     "shm/src/mutex.rs",
     "shm/src/processes.rs",

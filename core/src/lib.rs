@@ -18,6 +18,7 @@ pub mod dtype;
 pub mod layout;
 pub mod link;
 pub mod lock;
+pub mod map;
 pub mod mem;
 pub mod member;
 pub mod muster;

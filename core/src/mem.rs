@@ -268,6 +268,36 @@ pub enum Site {
     BufRecoverLoad,
     /// `bufs`: a dead holder, or a ticket of one, is taken out.
     BufRecover,
+    /// `map`: a writer takes the home of a key.
+    MapLock,
+    /// `map`: a home is given back.
+    MapUnlock,
+    /// `map`: a dead owner's home is given back.
+    MapUnlockDead,
+    /// `map`: who reads or finds a pair looks at its slot.
+    MapLook,
+    /// `map`: a value is changed in place.
+    MapCommit,
+    /// `map`: who wants an entry looks at its slot.
+    MapClaimLoad,
+    /// `map`: an entry whose pair was not inserted is given back.
+    MapGiveBack,
+    /// `map`: a dead filler's entry is given back.
+    MapBury,
+    /// `map`: the writer's fence before it writes words that a reader of another version may see.
+    MapWriterFence,
+    /// `map`: the reader's fence between copying a pair and looking whether it was still.
+    MapReaderFence,
+    /// `map`: a change of the number of pairs is announced.
+    MapInstall,
+    /// `map`: the look for what is announced.
+    MapHelpLoad,
+    /// `map`: a helper looks at the slot of an announced change.
+    MapFinishLoad,
+    /// `map`: a pair comes or goes.
+    MapFinish,
+    /// `map`: an announced change is done.
+    MapSettle,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -459,4 +489,36 @@ pub enum Bug {
     BufRecoverOnce,
     /// Recovery leaves the tickets of the dead.
     BufForgetTickets,
+    /// A writer does not ask who lives: every owner of a home is taken for dead.
+    MapAssumeDead,
+    /// No owner of a home is ever taken for dead.
+    MapAssumeAlive,
+    /// A dead owner's home is taken over before what he has announced is done.
+    MapTakeOverUnhelped,
+    /// A dead filler's entry is given back before what he has announced is done.
+    MapBuryUnhelped,
+    /// A reader takes what is being filled for a pair.
+    MapReadFilling,
+    /// A reader does not look whether its copy was still.
+    MapReaderNoSecondLook,
+    /// A helper does not look whether the change is still pending.
+    MapHelperNoSecondLook,
+    /// A change is announced over one that is pending.
+    MapOverwritePending,
+    /// An insertion does not look how many pairs there are.
+    MapIgnoreCapacity,
+    /// A helper counts a change that has been counted.
+    MapCountTwice,
+    /// A helper leaves the count to others.
+    MapNoCount,
+    /// A value is written over the one in use.
+    MapSameHalf,
+    /// A value is published before it is written.
+    MapCommitFirst,
+    /// An insertion is announced before the pair is written.
+    MapPublishFirst,
+    /// A pair lies farther off than its home says.
+    MapKeepReach,
+    /// A removal leaves the farthest pair out of reach.
+    MapShrinkTooFar,
 }

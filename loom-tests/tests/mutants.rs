@@ -30,6 +30,9 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             LockTake | LockFree | LockLook | LockRecover => (),
             MusterDecide | MusterLook | MusterLeave | MusterLookLeft => (),
             BufLoanLoad | BufLoan | BufShare | BufAdoptLoad | BufAdopt | BufDrop | BufSoleLoad => (),
+            MapLock | MapUnlock | MapUnlockDead | MapLook | MapCommit | MapClaimLoad | MapGiveBack => (),
+            MapBury | MapWriterFence | MapReaderFence | MapInstall | MapHelpLoad | MapFinishLoad => (),
+            MapFinish | MapSettle => (),
             BufLeave | BufLeftLoad | BufRecoverLoad | BufRecover => (),
         }
         match bug {
@@ -57,6 +60,10 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             MusterNoSecondLook | MusterBreakByStore | MusterNextIsOurs | MusterRingFirst | MusterEarly => (),
             BufLoanSameGeneration | BufLoanOverTickets | BufShareSameGeneration | BufNoteLate => (),
             BufNoteReused | BufAdoptUnchecked | BufGiveInTwoSteps | BufNoteFreedFirst => (),
+            MapAssumeDead | MapAssumeAlive | MapTakeOverUnhelped | MapBuryUnhelped => (),
+            MapReadFilling | MapReaderNoSecondLook | MapHelperNoSecondLook | MapOverwritePending => (),
+            MapIgnoreCapacity | MapCountTwice | MapNoCount | MapSameHalf | MapCommitFirst => (),
+            MapPublishFirst | MapKeepReach | MapShrinkTooFar => (),
             BufIgnoreSuccessor | BufRecoverOnce | BufForgetTickets => (),
         }
     };

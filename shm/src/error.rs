@@ -134,6 +134,17 @@ pub enum Error {
         /// What was asked for.
         expected: (u64, u64),
     },
+    /// The segment holds a map of other keys or values, or of another capacity.
+    #[error("the segment holds a map of {found}, this program expects one of {expected}")]
+    OtherMap {
+        /// The segment's.
+        found: Box<crate::map::Figures>,
+        /// What was asked for.
+        expected: Box<crate::map::Figures>,
+    },
+    /// No map has that shape.
+    #[error(transparent)]
+    Map(#[from] sapwood_core::map::ShapeError),
     /// No ring has that capacity.
     #[error(transparent)]
     Capacity(#[from] CapacityError),

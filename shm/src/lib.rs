@@ -20,6 +20,7 @@ mod limits;
 pub mod link;
 mod liveness;
 mod lock;
+pub mod map;
 mod memory;
 pub mod mutex;
 mod named;

@@ -20,6 +20,8 @@ use sapwood_shm::channel::{Channel, FrameChannel, RecvError, SendError};
 use sapwood_shm::mutex::Mutex;
 use sapwood_shm::ring::{PopError, PushError, frames, jobs, latest, mpmc, spsc, stream};
 
+use sapwood_shm::map::{MapError, SharedMap};
+
 use sapwood_shm::{Segment, link};
 
 struct Counting;
@@ -331,4 +333,27 @@ fn a_lock_that_nobody_else_wants_is_quiet() {
             }
         });
     }
+}
+
+#[test]
+fn maps_are_quiet() {
+    let turn = |map: &mut SharedMap<[u8; 12], [u64; 3]>| {
+        for i in 0..8 {
+            assert_eq!(map.insert([i; 12], [1; 3]), Ok(None));
+            assert_eq!(map.insert([i; 12], [2; 3]), Ok(Some([1; 3])));
+            assert_eq!(map.update(&[i; 12], |v| v.map(|_| [3; 3])), Ok(Some([3; 3])));
+            assert_eq!((map.get(&[i; 12]), map.get(&[99; 12])), (Ok(Some([3; 3])), Ok(None)));
+        }
+        assert_eq!(map.len(), 8);
+        assert!(matches!(map.insert([8; 12], [0; 3]), Err(MapError::Full { .. })));
+        (0..8).for_each(|i| assert_eq!(map.remove(&[i; 12]), Ok(Some([3; 3]))));
+    };
+    is_quiet("a map between threads", || {
+        let mut map = SharedMap::new(8).expect("there is memory");
+        move || turn(&mut map)
+    });
+    is_quiet("a map between processes", || {
+        let mut map = SharedMap::create(8, 2).expect("there is memory");
+        move || turn(&mut map)
+    });
 }

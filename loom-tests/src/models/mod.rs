@@ -10,6 +10,7 @@ pub mod doorbell;
 pub mod latest;
 pub mod local;
 pub mod lock;
+pub mod map;
 pub mod member;
 pub mod mpmc;
 pub mod muster;

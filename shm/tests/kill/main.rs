@@ -45,6 +45,7 @@ mod jobs;
 mod links;
 mod locks;
 mod many;
+mod map;
 mod named;
 mod rings;
 mod rivals;
@@ -123,6 +124,14 @@ const SCENARIOS: &[Scenario] = &[
     (locks::ArriveFirst::NAME, die::<locks::ArriveFirst>),
     (locks::ArriveLast::NAME, die::<locks::ArriveLast>),
     (locks::Leave::NAME, die::<locks::Leave>),
+    (map::Insert::NAME, die::<map::Insert>),
+    (map::Replace::NAME, die::<map::Replace>),
+    (map::Update::NAME, die::<map::Update>),
+    (map::Remove::NAME, die::<map::Remove>),
+    (map::Clear::NAME, die::<map::Clear>),
+    (map::Succeed::NAME, die::<map::Succeed>),
+    (map::StallInsert::NAME, stall::<map::StallInsert>),
+    (map::StallSnapshot::NAME, stall::<map::StallSnapshot>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
     (rivals::Leaving::NAME, stall::<rivals::Leaving>),
     (rivals::Unlinking::NAME, stall::<rivals::Unlinking>),
