@@ -19,6 +19,7 @@ mod memory;
 mod named;
 mod prices;
 mod processes;
+pub mod queue;
 mod rank;
 pub mod ring;
 mod seat;

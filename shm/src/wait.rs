@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood_core::doorbell::Doorbell;
 use sapwood_core::link::Deadline;
-use sapwood_core::mem::{Mem, Real};
+use sapwood_core::mem::Real;
 use sapwood_core::wait::{Stage, WaitPolicy, WaitStats, Waiter};
 
 use crate::limits::{allowed_cpus, cpu_quota};
@@ -73,13 +73,18 @@ impl Patience {
         }
         let waiter = self.waiter.get_or_insert_with(|| waiter(self.policy));
         // Whoever will ring may be any of many: the budget of spinning shrinks by itself where they share our CPU.
-        waiter.wait(bell, ready, || true, |stage| match stage {
-            Stage::Patient => Ok(u64::MAX),
-            Stage::Asleep => match timer.left() {
-                0 => Err(Stop::TimedOut { waited: timer.waited() }),
-                left => look().map(|()| left).map_err(Stop::Told),
+        waiter.wait(
+            bell,
+            ready,
+            || true,
+            |stage| match stage {
+                Stage::Patient => Ok(u64::MAX),
+                Stage::Asleep => match timer.left() {
+                    0 => Err(Stop::TimedOut { waited: timer.waited() }),
+                    left => look().map(|()| left).map_err(Stop::Told),
+                },
             },
-        })
+        )
     }
 }
 
