@@ -25,6 +25,7 @@ pub mod ring;
 mod seat;
 mod segment;
 mod wait;
+mod workers;
 
 pub use alloc::AllocError;
 pub use arena::{Arena, Offer, Tensor};
@@ -38,3 +39,4 @@ pub use rank::{EnvError, Rank, Rendezvous};
 pub use sapwood_core::board::Life;
 pub use seat::Seat;
 pub use segment::{Mapping, Segment, Spec};
+pub use workers::{Failure, Failures, JoinError, StartError, Workers, WorkersBuilder, workers};

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sapwood_core::link::{Deadline, Link, Source};
+use sapwood_shm::queue::{Outcome, WorkQueue};
 use sapwood_shm::ring::{PopError, PushError, latest, mpmc, spsc, stream};
 use sapwood_shm::{Segment, link};
 
@@ -191,6 +192,33 @@ fn a_link_is_quiet() {
             a.try_send(1, Source::Bytes(&[1; 100])).expect("there is room");
             let got = b.recv(&mut into, Deadline::NONE).expect("it is there");
             assert_eq!((got.tag, into), (1, [1; 100]));
+        }
+    });
+}
+
+#[test]
+fn a_workqueue_is_quiet() {
+    is_quiet("between processes", || {
+        let queue = WorkQueue::<[u64; 3], u64>::new(8).workers(2);
+        let mut owner = queue.create().expect("memory");
+        let mut worker = queue.attach(owner.segment().expect("in one")).expect("a seat is free");
+        move || {
+            let tickets: [_; 8] =
+                std::array::from_fn(|i| owner.submit([i as u64; 3]).expect("there is room"));
+            for i in 0..8 {
+                let job = worker.take().expect("it waits");
+                let sum = job.iter().sum();
+                if i == 3 {
+                    job.decline().expect("it is ours");
+                    continue;
+                }
+                job.finish(sum).expect("it is ours");
+            }
+            worker.take().expect("it has come back").finish(9).expect("it is ours");
+            for (i, ticket) in tickets.into_iter().enumerate() {
+                let answer = owner.recv().expect("it is there");
+                assert_eq!((answer.ticket, answer.outcome), (ticket, Outcome::Answer(3 * i as u64)));
+            }
         }
     });
 }

@@ -112,8 +112,10 @@ impl<Q, A> Desk<Q, A> {
 
     /// Before a sleep: the jobs of the dead go to others, and there are others. `Err`: all who came are gone.
     fn look(&mut self) -> Result<(), ()> {
+        // First: behind the proof that all are gone, all of theirs is recovered.
+        let gone = self.table.workers() == Some(0);
         self.table.recover_dead();
-        if self.table.workers() == Some(0) { Err(()) } else { Ok(()) }
+        if gone { Err(()) } else { Ok(()) }
     }
 
     fn workers(&self) -> usize {

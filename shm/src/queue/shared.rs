@@ -210,7 +210,8 @@ impl<Q: Shareable, A: Shareable> Table<Q, A> for Shared<Q, A> {
         let (mut came, mut live) = (false, 0);
         for life in lives {
             came |= life != Life::Absent;
-            live += usize::from(life == Life::Alive);
+            // What a dying one holds is not given to others yet.
+            live += usize::from(matches!(life, Life::Alive | Life::Dying));
         }
         came.then_some(live)
     }

@@ -42,6 +42,7 @@ mod jobs;
 mod links;
 mod many;
 mod named;
+mod queue;
 mod rings;
 mod rivals;
 mod seats;
@@ -95,6 +96,12 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Take::NAME, die::<jobs::Take>),
     (jobs::Finish::NAME, die::<jobs::Finish>),
     (jobs::Collect::NAME, die::<jobs::Collect>),
+    (queue::Submit::NAME, die::<queue::Submit>),
+    (queue::Close::NAME, die::<queue::Close>),
+    (queue::Take::NAME, die::<queue::Take>),
+    (queue::Finish::NAME, die::<queue::Finish>),
+    (queue::Leave::NAME, die::<queue::Leave>),
+    (queue::Receive::NAME, die::<queue::Receive>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
     (rivals::Entering::NAME, stall::<rivals::Entering>),
