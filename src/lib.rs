@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`Tree`]: a tree of processes, its all-reduce and family | `sapwood-tree` |
 //! | [`processes`], [`Rank`]: starting ranks, and what a launcher says | `sapwood-shm` |
+//! | [`workers`]: the same function in many threads, all results or all failures | `sapwood-shm` |
+//! | [`queue`]: jobs that are answered once, between threads and between processes | `sapwood-shm` |
 //! | [`ring`]: queues of values, streams of bytes and newest values, between threads and processes | `sapwood-shm` |
 //! | [`link`]: messages and tensors between two ends | `sapwood-core`, `sapwood-shm` |
 //! | [`shm`]: segments, seats, proof of death | `sapwood-shm` |
@@ -30,8 +32,9 @@
 #![forbid(unsafe_code)]
 
 pub use sapwood_shm as shm;
+pub use sapwood_shm::{Failure, Failures, Workers, WorkersBuilder, workers};
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{link, ring};
+pub use sapwood_shm::{link, queue, ring};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.
