@@ -9,6 +9,7 @@
 //! ```
 //! Between stages lie rings of one producer and one consumer: bounded, so that a slow stage holds up those before it.
 use std::error::Error;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use sapwood::ring::{PopError, PushError, spsc};
@@ -77,50 +78,50 @@ fn pop(rx: &mut spsc::Consumer<Activation>) -> Result<Option<Activation>, String
     }
 }
 
-/// What a stage holds: where activations come from, its layers, and where they go. Dropping it closes both ends.
-struct Stage(spsc::Consumer<Activation>, Vec<Layer>, spsc::Producer<Activation>);
+/// What a stage holds: where activations come from (the first one makes the inputs), its layers, and where they go (the
+/// last one makes the digest of the outputs). Dropping it closes both ends.
+struct Stage {
+    from: Option<spsc::Consumer<Activation>>,
+    layers: Vec<Layer>,
+    to: Option<spsc::Producer<Activation>>,
+}
 
 impl Stage {
-    fn run(mut self) -> Result<usize, String> {
-        let mut count = 0;
-        while let Some(x) = pop(&mut self.0)? {
-            push(&mut self.2, through(&self.1, x))?;
+    /// How many activations went through, and the digest of those that went no further.
+    fn run(mut self, inputs: usize) -> Result<(usize, u64), String> {
+        let (mut count, mut sum) = (0, 0);
+        loop {
+            let x = match &mut self.from {
+                Some(rx) => pop(rx)?,
+                None => (count < inputs).then(|| input(count)),
+            };
+            let Some(x) = x else { return Ok((count, sum)) };
+            let y = through(&self.layers, x);
+            match &mut self.to {
+                Some(tx) => push(tx, y)?,
+                None => sum = digest(sum, &y),
+            }
             count += 1;
         }
-        Ok(count)
     }
 }
 
 /// All inputs through `stages` threads; a digest of the outputs, in order.
 fn pipelined(stages: usize, inputs: usize) -> Result<u64, Box<dyn Error>> {
-    let (mut first, mut rx) = spsc::pair(DEPTH)?;
-    let mut held = Vec::new();
+    let (mut held, mut from) = (Vec::new(), None);
     for stage in 0..stages {
         let layers = (stage * LAYERS / stages..(stage + 1) * LAYERS / stages).map(Layer::new).collect();
-        let (tx, next) = spsc::pair(DEPTH)?;
-        held.push(std::sync::Mutex::new(Some(Stage(rx, layers, tx))));
-        rx = next;
+        let (to, next) = if stage + 1 < stages { Some(spsc::pair(DEPTH)?) } else { None }.unzip();
+        held.push(Mutex::new(Some(Stage { from, layers, to })));
+        from = next;
     }
     let running = workers(stages, move |rank| {
         let stage = held[rank].lock().map_err(|e| e.to_string())?.take();
-        stage.ok_or("each has its own stage")?.run()
+        stage.ok_or("each has its own stage")?.run(inputs)
     })?;
-    // Feeds and collects by turns, so that neither end ever fills up for good.
-    let (mut fed, mut sum, mut outputs) = (0, 0, 0);
-    while outputs < inputs {
-        while fed < inputs && first.try_push(input(fed)).is_ok() {
-            fed += 1;
-        }
-        match rx.try_pop() {
-            Ok(y) => (sum, outputs) = (digest(sum, &y), outputs + 1),
-            Err(PopError::Empty) => std::thread::yield_now(),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    drop(first);
-    let counts = running.join()?;
-    assert!(counts.iter().all(|count| *count == inputs), "{counts:?}");
-    Ok(sum)
+    let ends = running.join()?;
+    assert!(ends.iter().all(|(count, _)| *count == inputs), "{ends:?}");
+    Ok(ends[stages - 1].1)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,6 +3,7 @@
 //! ```text
 //! $ cargo run --release --example pool
 //! 1000 tasks for 20 threads, numbered 1 to 1000
+//! the first has ended already: true
 //! the last one first: 1000 * 1000 = 1000000
 //! task 13 failed: panicked: an unlucky number
 //! the sum of the others is 332833331, as it should be
@@ -140,7 +141,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert_eq!(number, n);
     }
     println!("{TASKS} tasks for 20 threads, numbered 1 to {TASKS}");
+    println!("the first has ended already: {}", pool.is_done(1));
     println!("the last one first: {TASKS} * {TASKS} = {}", pool.get(TASKS)?);
+    while !pool.are_all_done() {
+        std::thread::yield_now();
+    }
+    assert!(pool.is_done(UNLUCKY), "a failed task counts as done");
     let mut sum = 0;
     for number in 1..TASKS {
         match pool.get_and_close_on_last(number) {

@@ -188,6 +188,10 @@ pub enum Site {
     BlockRecoverLoad,
     /// `blocks`: a dead holder's block is freed.
     BlockRecover,
+    /// `claim`: the owner closes the door.
+    ClaimDoor,
+    /// `claim`: a worker looks at the door.
+    ClaimLookDoor,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -307,4 +311,16 @@ pub enum Bug {
     BlockIgnoreSuccessor,
     /// Recovery begins with the ring: a newcomer's orphans seem its predecessor's.
     BlockRingFirst,
+    /// The owner closes the door and wakes nobody.
+    ClaimSilentClose,
+    /// A worker looks at the door after it has looked at the table.
+    ClaimDoorLate,
+    /// A worker says "over" while others hold jobs.
+    ClaimForgetHeld,
+    /// A job that was given back wakes nobody.
+    ClaimSilentBack,
+    /// The last job that ends behind a closed door wakes nobody.
+    ClaimSilentLast,
+    /// A job is given up by a store, over the mark of a submitter that steps over it.
+    ClaimGiveUpByStore,
 }

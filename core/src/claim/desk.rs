@@ -65,6 +65,10 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Desk<M, Q, A, R> {
         let mut held = holds(&self.region, self.me, &taken)?;
         for _ in 0..TRIES {
             let after = held.after_a_death(self.most.get());
+            if M::broken(Bug::ClaimGiveUpByStore) {
+                word.store(after.0, Ordering::Release);
+                return Ok(after.state() == State::Failed);
+            }
             // Pairs with ClaimTakeLoad and ClaimCollect, as if another had found us dead.
             if word.cas(held.0, after.0, M::at(Site::ClaimRedeliver, Ordering::Release)).is_ok() {
                 return Ok(after.state() == State::Failed);

@@ -123,6 +123,7 @@
 //! claimed jobs is the normal state, and no reason to ask.
 
 mod desk;
+mod front;
 mod jobs;
 mod memory;
 mod recover;
@@ -131,6 +132,7 @@ mod word;
 use core::fmt;
 
 pub use desk::Desk;
+pub use front::{Door, Front, Look};
 pub use jobs::{Collected, Jobs, Outcome, Taken, Ticket};
 pub use memory::{Filed, Hints, Region, Slot, shift_of};
 pub use recover::{Census, Recovered};

@@ -8,6 +8,7 @@ pub mod doorbell;
 pub mod latest;
 pub mod member;
 pub mod mpmc;
+pub mod queue;
 pub mod spsc;
 pub mod stream;
 

@@ -6,11 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sapwood_core::claim::Door;
 use sapwood_core::link::Deadline;
 use sapwood_core::wait::{WaitPolicy, WaitStats};
 
 use super::error::{RecvError, SubmitError};
-use super::front::{Door, Front};
+use super::front::Front;
 use super::table::{Refused, Table};
 use super::{Answer, DEFAULT_DEADLINE, Outcome, Ticket, WorkQueue, Worker};
 use crate::error::Error;
@@ -70,7 +71,7 @@ impl<Q, A> Desk<Q, A> {
                 Ok(ticket) => {
                     self.in_flight += 1;
                     self.stats.submitted += 1;
-                    self.table.front().work().ring();
+                    self.table.front().ring_after_submit();
                     return Ok(ticket);
                 }
                 Err(Refused::Forked(job)) => return Err(SubmitError::Forked(job)),

@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sapwood_core::board::Life;
-use sapwood_core::claim::{self, Census, Collected, Ticket};
+use sapwood_core::claim::{self, Census, Collected, Door, Ticket};
 use sapwood_core::mem::{Mem, Real};
 
-use super::front::{Door, FRONT, Front};
+use super::front::{FRONT, Front};
 use super::table::{Back, Desk, Lost, NoJob, Refused, Table, Token, Worker};
 use crate::error::Error;
 use crate::layout::kind;

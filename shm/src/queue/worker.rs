@@ -6,11 +6,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sapwood_core::claim::Look;
 use sapwood_core::link::Deadline;
 use sapwood_core::wait::{WaitPolicy, WaitStats};
 
 use super::error::{FinishError, TakeError};
-use super::front::{Door, Front};
+use super::front::Front;
 use super::table::{self, Back, Lost, NoJob, Table, Token};
 use super::{DEFAULT_DEADLINE, Ticket, WorkQueue};
 use crate::error::Error;
@@ -48,35 +49,22 @@ enum Nothing {
 
 impl<Q, A> Bench<Q, A> {
     #[inline]
-    fn take(&mut self) -> Result<Job<Q, A>, Nothing> {
-        // First: if it was closed and nothing is there, nothing new will be.
-        let door = self.table.front().door();
-        match self.table.take() {
-            Ok((token, job)) => {
+    fn take(&mut self, front: &Front) -> Result<Job<Q, A>, Nothing> {
+        let Bench { table, desk } = self;
+        let held = |table: &Box<dyn Table<Q, A>>| {
+            let census = table.census();
+            census.filling + census.waiting + census.claimed > 0
+        };
+        match front.look(table, |table| table.take(), held) {
+            Look::Got((token, job)) => {
                 let (ticket, attempts) = (token.ticket, token.attempts);
-                Ok(Job { held: Some((token, job)), ticket, attempts, desk: self.desk.clone() })
+                Ok(Job { held: Some((token, job)), ticket, attempts, desk: desk.clone() })
             }
-            Err(NoJob::Forked) => Err(Nothing::Final(TakeError::Forked)),
-            Err(nothing) => Err(self.nothing(nothing, door)),
+            _ if !table.is_mine() => Err(Nothing::Final(TakeError::Forked)),
+            Look::Over => Err(Nothing::Final(TakeError::Closed)),
+            Look::Nothing(NoJob::Busy(holder)) => Err(Nothing::Wait(holder)),
+            Look::Nothing(_) => Err(Nothing::Wait(None)),
         }
-    }
-
-    #[cold]
-    fn nothing(&self, nothing: NoJob, door: Door) -> Nothing {
-        let holder = match nothing {
-            NoJob::Busy(holder) => holder,
-            _ => None,
-        };
-        let over = match door {
-            Door::Open => false,
-            // What others hold may come back, and somebody waits for its answer.
-            Door::Closed => {
-                let census = self.table.census();
-                census.filling + census.waiting + census.claimed == 0
-            }
-            Door::Left => true,
-        };
-        if over { Nothing::Final(TakeError::Closed) } else { Nothing::Wait(holder) }
     }
 
     /// Before a sleep: the jobs of the dead go to others, and the owner lives.
@@ -123,20 +111,20 @@ impl<Q, A> Worker<Q, A> {
     /// # Errors
     /// As for [`take`](Self::take).
     pub fn take_timeout(&mut self, limit: Duration) -> Result<Job<Q, A>, TakeError> {
-        let mut last = self.bench.take();
+        let mut last = self.bench.take(&self.front);
         if !matches!(last, Err(Nothing::Wait(_))) {
             return last.map_err(|e| e.after(Duration::ZERO));
         }
         let bench = RefCell::new(&mut self.bench);
         let ready = || {
-            last = bench.borrow_mut().take();
+            last = bench.borrow_mut().take(&self.front);
             !matches!(last, Err(Nothing::Wait(_)))
         };
         let look = || bench.borrow_mut().look();
         let waited = self.patience.wait(self.front.work(), Deadline::after(limit), ready, look);
         let Err(stop) = waited else { return last.map_err(|e| e.after(Duration::ZERO)) };
         // What came just before the proof, or the deadline.
-        match (bench.into_inner().take(), stop) {
+        match (bench.into_inner().take(&self.front), stop) {
             (Err(Nothing::Wait(_)), Stop::Told(peer)) => Err(TakeError::OwnerDied { peer }),
             (Err(e), Stop::TimedOut { waited }) => Err(e.after(waited)),
             (other, _) => other.map_err(|e| e.after(Duration::ZERO)),
@@ -150,7 +138,7 @@ impl<Q, A> Worker<Q, A> {
     /// [`TakeError::Forked`].
     #[inline]
     pub fn try_take(&mut self) -> Result<Job<Q, A>, TakeError> {
-        match self.bench.take() {
+        match self.bench.take(&self.front) {
             Ok(job) => Ok(job),
             Err(Nothing::Final(e)) => Err(e),
             Err(Nothing::Wait(_)) => self.is_anybody_there(),
@@ -160,7 +148,7 @@ impl<Q, A> Worker<Q, A> {
     #[cold]
     fn is_anybody_there(&mut self) -> Result<Job<Q, A>, TakeError> {
         let Some(peer) = self.bench.table.dead_owner(false) else { return Err(TakeError::Empty) };
-        match self.bench.take() {
+        match self.bench.take(&self.front) {
             Ok(job) => Ok(job),
             Err(Nothing::Final(e)) => Err(e),
             Err(Nothing::Wait(_)) => Err(TakeError::OwnerDied { peer }),
