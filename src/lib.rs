@@ -42,3 +42,9 @@ pub use sapwood_tree::*;
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// So are those of the guide for who comes from torch-ipc.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/PORTING.md")]
+#[derive(Debug)]
+pub struct Porting;

@@ -188,8 +188,6 @@ pub enum Site {
     BlockRecoverLoad,
     /// `blocks`: a dead holder's block is freed.
     BlockRecover,
-    /// `claim`: the owner closes the door.
-    ClaimDoor,
     /// `claim`: a worker looks at the door.
     ClaimLookDoor,
 }

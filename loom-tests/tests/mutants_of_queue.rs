@@ -10,7 +10,6 @@ use sapwood_loom_tests::family::with_mutant;
 use sapwood_loom_tests::models::{Model, queue};
 
 const QUEUE: &[Mutant] = &[
-    Weak(ClaimDoor),
     Weak(ClaimLookDoor),
     Weak(ClaimRedeliver),
     Weak(BellSleeperFence),

@@ -9,10 +9,10 @@
 //! sleeps.
 //!
 //! **A worker that is told "over" misses no job.** It looks at the door, then at the table, then at what others hold.
-//! ClaimDoor (Release) with ClaimLookDoor (Acquire): all submissions come before the door is closed, so a worker that
-//! has seen it closed and then finds nothing finds nothing new for good. What others hold may still come back, so behind
-//! a closed door (whose owner waits for answers) a worker waits until nobody holds anything; behind one that was left it
-//! does not, because nobody wants the answer.
+//! The fence of [`ring_after_submit`](Front::ring_after_submit), which stands between the owner's last submission and its
+//! store to the door, with ClaimLookDoor (Acquire): a worker that has seen the door closed and then finds nothing finds
+//! nothing new for good. What others hold may still come back, so behind a closed door (whose owner waits for answers) a
+//! worker waits until nobody holds anything; behind one that was left it does not, because nobody wants the answer.
 //!
 //! **No worker sleeps on behind a closed door.** Who ends a job fences, and then looks at the door. A worker that sleeps
 //! has announced itself, fenced, and looked. If the fence of who ends the job came first, the sleeper's look found the
@@ -106,9 +106,8 @@ impl<M: Mem> Front<M> {
     /// No more jobs; `left`: and nobody to collect. The caller is the owner.
     pub fn close(&self, left: bool) {
         if self.door() != Door::Left {
-            // Pairs with ClaimLookDoor.
-            let o = M::at(Site::ClaimDoor, Ordering::Release);
-            self.door.0.store(if left { LEFT } else { CLOSED }, o);
+            // Pairs with ClaimLookDoor by the fence in `ring_after_submit`, behind the last submission.
+            self.door.0.store(if left { LEFT } else { CLOSED }, Ordering::Relaxed);
         }
         if !M::broken(Bug::ClaimSilentClose) {
             self.work().ring_anyway();
