@@ -27,10 +27,7 @@ fn answered<A>(answer: Answer<A>) -> A {
 }
 
 /// Echoes until there are no more jobs; says how many there were.
-fn echo<T: Send + 'static>(worker: Worker<T, T>) -> thread::JoinHandle<usize>
-where
-    T: Default,
-{
+fn echo<T: Default + Send + 'static>(worker: Worker<T, T>) -> thread::JoinHandle<usize> {
     thread::spawn(move || {
         let mut count = 0;
         for mut job in worker {

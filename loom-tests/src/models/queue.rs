@@ -267,9 +267,7 @@ pub fn all() -> Vec<Model> {
         Model::new("closed behind a job", 3, &[Some(4)], |b| closed_behind_a_job(false, b)),
         Model::new("left behind a job", 3, &[Some(4)], |b| closed_behind_a_job(true, b)),
         Model::new("a job comes back to who sleeps", 3, &[Some(4)], given_back),
-        Model::new("the last job ends behind a closed door", 3, &[Some(5)], |b| {
-            the_last_job(false, true, b)
-        }),
+        Model::new("the last job ends behind a closed door", 3, &[Some(5)], |b| the_last_job(false, true, b)),
         Model::new("the last job ends while the door closes", 2, &[Some(3)], |b| {
             the_last_job(false, false, b)
         }),

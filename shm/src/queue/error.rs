@@ -1,12 +1,13 @@
 //! Why a call of a queue did not do what it is for.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Ticket;
 use crate::ring::Peer;
 
-/// Why a job was not submitted. It is handed back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a job was not submitted. It is handed back, and need not be printable.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError<Q> {
     /// All places hold jobs that are not over.
@@ -46,6 +47,23 @@ impl<Q> SubmitError<Q> {
         match self {
             SubmitError::Full(job) | SubmitError::Closed(job) | SubmitError::Forked(job) => job,
             SubmitError::TimedOut { job, .. } | SubmitError::NoWorkers { job, .. } => job,
+        }
+    }
+}
+
+impl<Q> fmt::Debug for SubmitError<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubmitError::Full(_) => f.write_str("Full(..)"),
+            SubmitError::Closed(_) => f.write_str("Closed(..)"),
+            SubmitError::Forked(_) => f.write_str("Forked(..)"),
+            SubmitError::TimedOut { waited, workers, .. } => {
+                let mut out = f.debug_struct("TimedOut");
+                out.field("waited", waited).field("workers", workers).finish_non_exhaustive()
+            }
+            SubmitError::NoWorkers { in_flight, .. } => {
+                f.debug_struct("NoWorkers").field("in_flight", in_flight).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -118,8 +136,8 @@ fn held(holder: &Option<Peer>) -> String {
     holder.map_or_else(String::new, |peer| format!("; {peer} has stopped in the middle of submitting one"))
 }
 
-/// Why a job was not answered. The answer is handed back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a job was not answered. The answer is handed back, and need not be printable.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FinishError<A> {
     /// The queue does not say that this worker holds the job: something has overwritten its memory.
@@ -133,6 +151,17 @@ pub enum FinishError<A> {
     /// This process is a forked child of the one that has taken the job.
     #[error("a forked child does not hold its parent's jobs")]
     Forked(A),
+}
+
+impl<A> fmt::Debug for FinishError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FinishError::NotHeld { ticket, .. } => {
+                f.debug_struct("NotHeld").field("ticket", ticket).finish_non_exhaustive()
+            }
+            FinishError::Forked(_) => f.write_str("Forked(..)"),
+        }
+    }
 }
 
 impl<A> FinishError<A> {

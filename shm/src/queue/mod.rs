@@ -88,6 +88,9 @@ pub const ATTEMPTS: u32 = 3;
 /// How many workers of other processes a queue has seats for, unless it says otherwise.
 pub const WORKERS: usize = 255;
 
+/// Both ends of a queue between threads.
+pub type Ends<Q, A> = (Owner<Q, A>, Worker<Q, A>);
+
 /// Both ends of a queue for the threads of this process, which holds at least `capacity` jobs at a time (the next power
 /// of two).
 ///
@@ -105,7 +108,7 @@ pub const WORKERS: usize = 255;
 ///
 /// # Errors
 /// [`Error::Capacity`], [`Error::NoSpace`].
-pub fn work_queue<Q, A>(capacity: usize) -> Result<(Owner<Q, A>, Worker<Q, A>), Error>
+pub fn work_queue<Q, A>(capacity: usize) -> Result<Ends<Q, A>, Error>
 where
     Q: Send + 'static,
     A: Send + 'static,
@@ -167,7 +170,7 @@ impl<Q, A> WorkQueue<Q, A> {
     ///
     /// # Errors
     /// [`Error::Capacity`], [`Error::Attempts`], [`Error::NoSpace`].
-    pub fn threads(self) -> Result<(Owner<Q, A>, Worker<Q, A>), Error>
+    pub fn threads(self) -> Result<Ends<Q, A>, Error>
     where
         Q: Send + 'static,
         A: Send + 'static,

@@ -51,11 +51,16 @@ impl<Q, A> Bench<Q, A> {
     #[inline]
     fn take(&mut self, front: &Front) -> Result<Job<Q, A>, Nothing> {
         let Bench { table, desk } = self;
-        let held = |table: &Box<dyn Table<Q, A>>| {
-            let census = table.census();
-            census.filling + census.waiting + census.claimed > 0
-        };
-        match front.look(table, |table| table.take(), held) {
+        let mut table: &mut dyn Table<Q, A> = &mut **table;
+        let looked = front.look(
+            &mut table,
+            |table| table.take(),
+            |table| {
+                let census = table.census();
+                census.filling + census.waiting + census.claimed > 0
+            },
+        );
+        match looked {
             Look::Got((token, job)) => {
                 let (ticket, attempts) = (token.ticket, token.attempts);
                 Ok(Job { held: Some((token, job)), ticket, attempts, desk: desk.clone() })
