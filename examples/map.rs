@@ -16,7 +16,7 @@ const PRIMES: usize = 33_860;
 
 /// Primes among every `step`th number from `first` on.
 fn count(first: usize, step: usize) -> usize {
-    let is_prime = |n: &usize| *n > 1 && (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &usize| *n > 1 && (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (first..BELOW).step_by(step).filter(is_prime).count()
 }
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! $ cargo run --release --example workqueue
-//! 4 workers read 46 files
-//! 355091 bytes in 46 files, and no such file: "there is none" (os error 2)
+//! 4 workers read 40 files
+//! there is none can't be read: No such file or directory (os error 2)
+//! 376031 bytes in 40 files
 //! ```
 //! With arguments it reads those files instead of its own sources.
 use std::collections::HashMap;

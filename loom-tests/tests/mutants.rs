@@ -24,7 +24,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             MpmcHintLoad | MpmcHintStore => (),
             ClaimSubmit | ClaimTakeLoad | ClaimFinish | ClaimDecline | ClaimCollect => (),
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
-            ClaimHintLoad | ClaimHintStore => (),
+            ClaimHintLoad | ClaimHintStore | ClaimLookDoor => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
         }
         match bug {
@@ -39,7 +39,8 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimHintFirst | ClaimAssumeDead | ClaimAssumeAlive | ClaimStepOverFilled => (),
             ClaimStepOverFilling | ClaimJumpTooFar | ClaimTakeJumpTooFar | ClaimNoSearch => (),
             ClaimSearchTakesNew | ClaimAlwaysQuiet | ClaimDropJob | ClaimUncounted | ClaimDropAnswer => (),
-            ClaimRedoDone => (),
+            ClaimRedoDone | ClaimSilentClose | ClaimDoorLate | ClaimForgetHeld | ClaimSilentBack => (),
+            ClaimSilentLast | ClaimGiveUpByStore => (),
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
