@@ -1,5 +1,5 @@
-//! Workqueues: the door's orderings, weakened, and rings and looks that are left out; some model must notice each. Those of
-//! jobs and bells have tables of their own.
+//! Workqueues: the door's ordering, weakened, and rings and looks that are left out; some model must notice each. Those
+//! of jobs and bells have tables of their own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

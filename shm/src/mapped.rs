@@ -7,8 +7,8 @@
 //! |     | 1: why there is none, as text          |
 //! +-----+----------------------------------------+
 //! ```
-//! The file is read when the rank has ended, so that nothing has to be said about half of one: a rank that dies while it
-//! writes did not end with code 0, and what it has left counts as text only.
+//! The file is read when the rank has ended, so that nothing has to be said about half of one: a rank that dies while
+//! it writes did not end with code 0, and what it has left counts as text only.
 
 use std::fmt;
 use std::fs::File;

@@ -68,6 +68,8 @@ fn wq_3_a_job_whose_worker_is_killed_is_done_by_another() {
     tally.set_flag(TURN, 1);
     tally.wait_for_flag(TAKEN, 0);
     tally.set_flag(TURN, 2); // waits for a job
+    // Before it has come, nobody would be left.
+    until("both have come", || owner.workers() == 2);
     kill(&running, 0);
     let all = owner.drain().expect("the other one does it");
     assert_eq!((all[0].ticket, answered(all[0])), (ticket, 101));
@@ -170,12 +172,14 @@ fn wq_9_a_stale_name_is_taken_over() {
     let running = Processes::new(1).quiet().start(|_| {
         let mut owner = Owner::<u64, u64>::open(&name, 4).map_err(text)?;
         owner.submit(1).map_err(text)?;
-        Tally::open(&tally_name, 1).set_flag(TURN, 1);
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(TURN, 1);
         wait_to_be_ended()
     });
     let running = running.expect("it starts");
     let _forget = [Forget::name(&name), Forget::name(&tally_name)];
-    Tally::open(&tally_name, 1).wait_for_flag(TURN, 0);
+    let tally = Tally::open(&tally_name, 1);
+    tally.wait_for_flag(TURN, 0);
     kill(&running, 0);
     drop(running);
     // Of another capacity and of other types: nothing is left of the old one.

@@ -1,5 +1,5 @@
-//! Workqueues: nobody sleeps beside a job, an answer or a closed door, and what a job refers to goes with it. Loom calls
-//! it a deadlock if somebody does.
+//! Workqueues: nobody sleeps beside a job, an answer or a closed door, and what a job refers to goes with it. Loom
+//! calls it a deadlock if somebody does.
 //!
 //! Workers and owner wait through [`Waiter`], the code that ships. The cell stands for the values that lie beside the
 //! table: loom notices a race on it.

@@ -1,7 +1,7 @@
 //! The table between threads, for any values: the same protocol, over numbers of cells in which the values lie.
 //!
-//! The owner alone gives numbers out: it puts the job into a free cell, submits the cell's number, and has the cell back
-//! when it has collected. So there are as many cells as places, and a number is one job's.
+//! The owner alone gives numbers out: it puts the job into a free cell, submits the cell's number, and has the cell
+//! back when it has collected. So there are as many cells as places, and a number is one job's.
 //!
 //! | who may touch cell i                         | from                                     | to                                    |
 //! |----------------------------------------------|------------------------------------------|---------------------------------------|
@@ -15,8 +15,8 @@
 //! (`mem::forget`) is never over.
 //!
 //! # Safety
-//! The cells are touched as the table says. Memory of a block is this process's own, so no number comes from a stranger.
-//! A name is taken as long as its desk lives.
+//! The cells are touched as the table says. Memory of a block is this process's own, so no number comes from a
+//! stranger. A name is taken as long as its desk lives.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;

@@ -1,8 +1,8 @@
 //! The table between processes: `ring::jobs` behind bells, in a segment. Seat 0 is the owner's.
 //!
 //! # Safety
-//! The protocol asks that jobs are ended by who took them, under a name that nobody else has meanwhile: a token lives in
-//! one job, beside the desk of the worker that took it, and the desk holds the worker's seat.
+//! The protocol asks that jobs are ended by who took them, under a name that nobody else has meanwhile: a token lives
+//! in one job, beside the desk of the worker that took it, and the desk holds the worker's seat.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
