@@ -8,6 +8,8 @@
 //! | [`Tree`]: a tree of processes, its all-reduce and family | `sapwood-tree` |
 //! | [`processes`], [`Rank`]: starting ranks, and what a launcher says | `sapwood-shm` |
 //! | [`channel`]: queues at which one can wait, between threads and between processes | `sapwood-shm` |
+//! | [`workers`]: the same function in many threads, all results or all failures | `sapwood-shm` |
+//! | [`queue`]: jobs that are answered once, between threads and between processes | `sapwood-shm` |
 //! | [`ring`]: queues of values, streams of bytes and newest values, between threads and processes | `sapwood-shm` |
 //! | [`mutex`], [`barrier`]: a lock whose owner may die, and passing together | `sapwood-shm` |
 //! | [`select`]: waiting for several of these at once, as futures, by descriptors | `sapwood-shm` |
@@ -35,8 +37,9 @@
 #![forbid(unsafe_code)]
 
 pub use sapwood_shm as shm;
+pub use sapwood_shm::{Failure, Failures, Workers, WorkersBuilder, workers};
 pub use sapwood_shm::{Processes, ProcessesError, Rank, Report, processes};
-pub use sapwood_shm::{barrier, bufs, channel, frozen, link, map, mutex, ring, select};
+pub use sapwood_shm::{barrier, bufs, channel, frozen, link, map, mutex, queue, ring, select};
 pub use sapwood_tree::*;
 
 /// The README's example is compiled with the tests.
@@ -44,3 +47,9 @@ pub use sapwood_tree::*;
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// So are those of the guide for who comes from torch-ipc.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/PORTING.md")]
+#[derive(Debug)]
+pub struct Porting;

@@ -298,6 +298,8 @@ pub enum Site {
     MapFinish,
     /// `map`: an announced change is done.
     MapSettle,
+    /// `claim`: a worker looks at the door.
+    ClaimLookDoor,
 }
 
 /// Mistakes in the logic that the models must notice.
@@ -521,4 +523,16 @@ pub enum Bug {
     MapKeepReach,
     /// A removal leaves the farthest pair out of reach.
     MapShrinkTooFar,
+    /// The owner closes the door and wakes nobody.
+    ClaimSilentClose,
+    /// A worker looks at the door after it has looked at the table.
+    ClaimDoorLate,
+    /// A worker says "over" while others hold jobs.
+    ClaimForgetHeld,
+    /// A job that was given back wakes nobody.
+    ClaimSilentBack,
+    /// The last job that ends behind a closed door wakes nobody.
+    ClaimSilentLast,
+    /// A job is given up by a store, over the mark of a submitter that steps over it.
+    ClaimGiveUpByStore,
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use sapwood_core::claim::{Attempts, Jobs, Outcome, Peers, Region, SubmitError, TURN_BITS, TakeError, Taken};
+use sapwood_core::claim::{
+    Attempts, Desk, Jobs, Outcome, Peers, Region, SubmitError, TURN_BITS, TakeError, Taken,
+};
 use sapwood_core::mem::Bug;
 use sapwood_core::owner::Owner;
 use sapwood_core::testing::{Crash, Table};
@@ -63,6 +65,7 @@ enum Call {
     Take,
     Finish,
     Decline,
+    GiveUp,
     Collect,
     Recover(u32),
     RecoverDead,
@@ -72,6 +75,7 @@ use Call::*;
 struct Participant {
     world: World,
     handle: Handle,
+    desk: Desk<Crash, u64, u64, Memory>,
     mine: Vec<Taken<u64>>,
 }
 
@@ -79,8 +83,10 @@ impl Participant {
     fn attach(world: &World, seat: u32) -> Self {
         let attempts = Attempts::of(MOST).expect("a number");
         // SAFETY: each seat is used by one handle at a time, and once.
-        let handle = unsafe { Jobs::attach(world.table.clone(), Owner::new(seat, 1), attempts) };
-        Participant { world: world.clone(), handle, mine: Vec::new() }
+        let handle: Handle = unsafe { Jobs::attach(world.table.clone(), Owner::new(seat, 1), attempts) };
+        // SAFETY: it is given what this handle has taken.
+        let desk = unsafe { handle.desk() };
+        Participant { world: world.clone(), handle, desk, mine: Vec::new() }
     }
 
     /// False: there was nothing to do.
@@ -126,6 +132,16 @@ impl Participant {
             Decline => {
                 let Some(taken) = self.mine.pop() else { return false };
                 self.handle.decline(taken).expect("ours");
+                true
+            }
+            GiveUp => {
+                let Some(taken) = self.mine.pop() else { return false };
+                let ticket = taken.ticket.0;
+                let last = self.desk.give_up(taken).expect("ours");
+                let mut truth = world.truth.borrow_mut();
+                let deaths = truth.deaths.entry(ticket).or_default();
+                *deaths += 1;
+                assert_eq!(last, *deaths == MOST);
                 true
             }
             Collect => {
@@ -250,6 +266,7 @@ const VICTIMS: &[&[Call]] = &[
     &[Submit(1)],
     &[Take, Finish],
     &[Take, Decline, Take, Finish],
+    &[Take, GiveUp, Take, GiveUp, Collect],
     &[Take, Finish, Collect],
     &[Submit(1), Submit(2), Take, Take, Finish, Collect, Submit(3)],
     &[Take, Take, Finish, Finish, Collect, Submit(1), Collect],

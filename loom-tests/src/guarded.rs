@@ -82,7 +82,7 @@ pub fn word(place: &Place<Loom>, n: u64) -> u64 {
 
 /// Handles of jobs.
 pub mod jobs {
-    use sapwood_core::claim::{Attempts, Jobs};
+    use sapwood_core::claim::{Attempts, Desk, Jobs};
     use sapwood_core::owner::Owner;
     use sapwood_core::testing::Table;
 
@@ -90,6 +90,12 @@ pub mod jobs {
 
     /// A participant.
     pub type Handle = Jobs<Loom, u64, u64, Table<Loom, u64, u64>>;
+
+    /// Where the jobs of a handle are ended. A model that ends another's there makes a race, which loom reports.
+    pub fn desk(of: &Handle) -> Desk<Loom, u64, u64, Table<Loom, u64, u64>> {
+        // SAFETY: as below.
+        unsafe { of.desk() }
+    }
 
     /// Takes part as `me`. A model that uses one name twice at a time makes a race, which loom reports.
     pub fn attach(table: &Table<Loom, u64, u64>, me: Owner, attempts: Attempts) -> Handle {

@@ -189,6 +189,17 @@ pub(crate) fn forget_if_stale(name: &str) -> Result<(), Error> {
     retire_if_stale(&file, &path).map(drop)
 }
 
+impl Segment {
+    /// Takes the name away if all its holders are gone: for the last one that leaves, so that nothing stays behind. Who
+    /// comes just now keeps it.
+    pub(crate) fn forget(&self) {
+        if let Some(path) = self.path() {
+            // What fails here leaves a stale name, which the next one to come takes over.
+            let _ = retire_if_stale(self.file(), path);
+        }
+    }
+}
+
 /// How often a creator tries to get a name that others are taking away.
 const TRIES: usize = 16;
 /// How long whoever unlinks a name waits for somebody else who is at it.

@@ -1,7 +1,7 @@
 //! Ranks as processes: `processes(n, f)` runs this program n times, each copy running `f` as one rank.
 //!
 //! # Safety
-//! Between fork and exec a child of ours asks the kernel to die with its parent and keeps one descriptor open; both are
+//! Between fork and exec a child of ours asks the kernel to die with its parent and keeps descriptors open; both are
 //! async-signal-safe system calls. An inherited descriptor is a number in a variable; it is only ever reopened.
 #![allow(unsafe_code)]
 
@@ -17,12 +17,16 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 use crate::error::Error;
 use crate::liveness::pidfd;
 use crate::rank::{EnvError, Rank};
 use crate::segment::Segment;
+use crate::workers::Failure;
 
+/// The descriptor of the file in which a rank leaves its result, where one is asked for.
+pub(crate) const RESULT: &str = "SAPWOOD_RESULT";
 /// Which call of [`processes`] of the program a child belongs to, counted for each thread name from 1.
 const CALL: &str = "SAPWOOD_CALL";
 
@@ -89,7 +93,10 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exit::Code(code) => write!(f, "ended with exit code {code}"),
-            Exit::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Exit::Signal(signal) => match Signal::try_from(*signal) {
+                Ok(signal) => write!(f, "was ended by {signal}"),
+                Err(_) => write!(f, "was ended by signal {signal}"),
+            },
         }
     }
 }
@@ -194,11 +201,24 @@ impl Processes {
         self,
         f: impl FnOnce(Rank) -> Result<(), E>,
     ) -> Result<Running, ProcessesError> {
+        self.start_with(f, &[])
+    }
+
+    pub(crate) fn ranks(&self) -> usize {
+        self.n
+    }
+
+    /// The same; a rank inherits its file of `files`, if there is one.
+    pub(crate) fn start_with<E: fmt::Display>(
+        self,
+        f: impl FnOnce(Rank) -> Result<(), E>,
+        files: &[OwnedFd],
+    ) -> Result<Running, ProcessesError> {
         if self.n == 0 {
             return Err(ProcessesError::NoRanks { n: 0 });
         }
         let call = next_call();
-        let Some(rank) = Rank::from_env()? else { return self.spawn(call) };
+        let Some(rank) = Rank::from_env()? else { return self.spawn(call, files) };
         let own = std::env::var(CALL).ok().and_then(|c| c.parse::<u32>().ok());
         match own {
             Some(own) if call < own => return Ok(Running::ended(Report::all(self.n, Exit::Code(0)))),
@@ -221,12 +241,12 @@ impl Processes {
         Ok(Running::ended(Report::all(1, Exit::Code(code))))
     }
 
-    fn spawn(self, call: u32) -> Result<Running, ProcessesError> {
+    fn spawn(self, call: u32, files: &[OwnedFd]) -> Result<Running, ProcessesError> {
         let meeting = Segment::anonymous_fd()?;
         let mut running = Running::ended(Report { exits: Vec::new() });
         for rank in 0..self.n {
             // If this fails, dropping `running` ends those that have been started.
-            let child = self.command(rank, call, &meeting).spawn();
+            let child = self.command(rank, call, &meeting, files.get(rank)).spawn();
             running.children.push(child.map_err(|source| ProcessesError::Start { rank, source })?);
             running.exits.push(None);
         }
@@ -234,13 +254,14 @@ impl Processes {
         Ok(running)
     }
 
-    fn command(&self, rank: usize, call: u32, meeting: &OwnedFd) -> Command {
+    fn command(&self, rank: usize, call: u32, meeting: &OwnedFd, result: Option<&OwnedFd>) -> Command {
         let mut command = Command::new("/proc/self/exe");
         match test_name() {
             Some(test) => command.args([test.as_str(), "--exact", "--nocapture", "--test-threads=1"]),
             None => command.args(std::env::args_os().skip(1)),
         };
         let fd = meeting.as_raw_fd();
+        let kept = [Some(fd), result.map(AsRawFd::as_raw_fd)];
         command
             .envs(self.variables.iter().map(|(k, v)| (k, v)))
             .env("SAPWOOD_RANK", rank.to_string())
@@ -249,6 +270,10 @@ impl Processes {
             .env("SAPWOOD_RENDEZVOUS", format!("fd:{fd}"))
             .env(CALL, call.to_string())
             .stdin(Stdio::null());
+        match kept[1] {
+            Some(result) => command.env(RESULT, result.to_string()),
+            None => command.env_remove(RESULT),
+        };
         if self.quiet {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
@@ -266,8 +291,10 @@ impl Processes {
                 if libc::getppid() as u32 != parent {
                     libc::_exit(1);
                 }
-                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
-                    return Err(io::Error::last_os_error());
+                for fd in kept.into_iter().flatten() {
+                    if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
+                        return Err(io::Error::last_os_error());
+                    }
                 }
                 Ok(())
             });
@@ -304,6 +331,8 @@ pub struct Running {
     meeting: Option<File>,
     /// Ranks that have ended, and of whom it is not yet known whether they ever came to the meeting.
     unaccounted: Vec<usize>,
+    /// Ranks whose failure [`Running::poll_failures`] has told.
+    told: Vec<usize>,
 }
 
 /// How often the meeting is looked at while somebody is unaccounted for.
@@ -316,6 +345,7 @@ impl Running {
             exits: report.exits.into_iter().map(Some).collect(),
             meeting: None,
             unaccounted: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -332,6 +362,24 @@ impl Running {
         let exit = self.exits.get(rank).ok_or_else(|| io::Error::other(format!("no rank {rank}")))?;
         let (None, Some(child)) = (exit, self.children.get(rank)) else { return Ok(()) };
         Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal)?)
+    }
+
+    /// Says who has failed so far, and how it ended, without waiting. A failure is told once.
+    ///
+    /// # Errors
+    /// [`ProcessesError::Wait`].
+    pub fn poll_failures(&mut self) -> Result<Vec<Failure>, ProcessesError> {
+        self.look()?;
+        let ended = self.exits.iter().enumerate().filter_map(|(rank, exit)| Some((rank, (*exit)?)));
+        let new = ended.filter(|(rank, exit)| *exit != Exit::Code(0) && !self.told.contains(rank));
+        let new: Vec<Failure> = new.map(|(rank, exit)| Failure { rank, message: exit.to_string() }).collect();
+        self.told.extend(new.iter().map(|failure| failure.rank));
+        Ok(new)
+    }
+
+    /// Whose failure has been told.
+    pub(crate) fn told(&self) -> &[usize] {
+        &self.told
     }
 
     /// Waits for all, however long they run.
@@ -352,21 +400,27 @@ impl Running {
         Ok(self.report())
     }
 
-    fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         Report { exits: self.exits.iter().map(|e| e.unwrap_or(Exit::Code(0))).collect() }
     }
 
-    fn reap(&mut self, deadline: Option<Duration>) -> Result<(), ProcessesError> {
+    /// Notes who has ended.
+    fn look(&mut self) -> Result<(), ProcessesError> {
+        for (rank, child) in self.children.iter_mut().enumerate() {
+            if self.exits[rank].is_none() {
+                let status = child.try_wait().map_err(|source| ProcessesError::Wait { rank, source })?;
+                self.exits[rank] = status.map(Exit::from);
+                self.unaccounted.extend(status.map(|_| rank));
+            }
+        }
+        self.account();
+        Ok(())
+    }
+
+    pub(crate) fn reap(&mut self, deadline: Option<Duration>) -> Result<(), ProcessesError> {
         let began = Instant::now();
         loop {
-            for (rank, child) in self.children.iter_mut().enumerate() {
-                if self.exits[rank].is_none() {
-                    let status = child.try_wait().map_err(|source| ProcessesError::Wait { rank, source })?;
-                    self.exits[rank] = status.map(Exit::from);
-                    self.unaccounted.extend(status.map(|_| rank));
-                }
-            }
-            self.account();
+            self.look()?;
             let running: Vec<usize> = (0..self.exits.len()).filter(|r| self.exits[*r].is_none()).collect();
             if running.is_empty() {
                 return Ok(());

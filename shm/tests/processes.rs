@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use sapwood_shm::{EnvError, Exit, Processes, ProcessesError, Rank, processes};
+use sapwood_shm::{EnvError, Exit, MapError, Processes, ProcessesError, Rank, processes};
 
 /// Set in a copy of this program that runs one test again, from inside as it were.
 const INNER: &str = "SAPWOOD_TEST_INNER";
@@ -72,7 +72,7 @@ fn every_way_to_fail_is_told_apart() {
     assert_eq!(report.exits, exits);
     assert_eq!(
         report.to_string(),
-        "rank 0 ended with exit code 1, rank 1 was ended by signal 9, rank 2 ended with exit code 101, \
+        "rank 0 ended with exit code 1, rank 1 was ended by SIGKILL, rank 2 ended with exit code 101, \
          rank 3 ended with exit code 7"
     );
 }
@@ -254,4 +254,55 @@ fn a_launcher_that_forgets_a_variable_is_told_which() {
     let said = processes(1, good).expect_err("there is more to say");
     let missing = EnvError::Missing { variable: "SAPWOOD_SIZE" };
     assert!(matches!(&said, ProcessesError::Environment(e) if *e == missing), "{said}");
+}
+
+/// MAP-1, MAP-2, MAP-8: results of processes come in rank order, of any length, and none keeps its place.
+#[test]
+fn map_1_results_of_processes_come_in_rank_order() {
+    let results = Processes::new(3).map(|rank| {
+        let long = "leaf ".repeat(rank.rank() * 10_000);
+        Ok::<_, String>((rank.rank() != 1).then_some((rank.rank(), long)))
+    });
+    let results = results.expect("ranks can be started").join_timeout(PATIENCE).expect("all end well");
+    let expected = |rank: usize| Some((rank, "leaf ".repeat(rank * 10_000)));
+    assert_eq!(results, [expected(0), None, expected(2)]);
+}
+
+/// MAP-5: every failure is told, with its message or the signal's name. MAP-6: also before the others have ended, and
+/// once.
+#[test]
+fn map_5_every_failure_of_processes_is_told_with_its_message() {
+    let start = |quiet: Processes| {
+        quiet.map(|rank| match rank.rank() {
+            0 => Err("no luck".to_owned()),
+            1 => nix::sys::signal::raise(Signal::SIGKILL).map(|()| 1).map_err(|e| e.to_string()),
+            2 => panic!("on purpose"),
+            3 => std::process::exit(7),
+            _ => wait_to_be_ended().map(|()| 0),
+        })
+    };
+    let mut results = start(Processes::new(5).quiet()).expect("ranks can be started");
+    let mut told = Vec::new();
+    until("four have failed", || {
+        match results.poll_failures() {
+            Ok(()) => {}
+            Err(MapError::Failed(new)) => told.extend(new.0),
+            Err(e) => panic!("{e}"),
+        }
+        told.len() == 4
+    });
+    told.sort_by_key(|failure| failure.rank);
+    let messages: Vec<_> = told.iter().map(|failure| &*failure.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "no luck (ended with exit code 1)",
+            "was ended by SIGKILL",
+            "panicked: on purpose (ended with exit code 101)",
+            "ended with exit code 7"
+        ]
+    );
+    results.running().signal(4, Signal::SIGTERM).expect("it runs");
+    let said = results.join_timeout(PATIENCE).expect_err("the last one has failed too").to_string();
+    assert_eq!(said, "rank 4: was ended by SIGTERM");
 }

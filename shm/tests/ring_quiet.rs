@@ -22,6 +22,8 @@ use sapwood_shm::ring::{PopError, PushError, frames, jobs, latest, mpmc, spsc, s
 
 use sapwood_shm::map::{MapError, SharedMap};
 
+use sapwood_shm::queue::{Outcome, WorkQueue};
+
 use sapwood_shm::{Segment, link};
 
 struct Counting;
@@ -355,5 +357,32 @@ fn maps_are_quiet() {
     is_quiet("a map between processes", || {
         let mut map = SharedMap::create(8, 2).expect("there is memory");
         move || turn(&mut map)
+    });
+}
+
+#[test]
+fn a_workqueue_is_quiet() {
+    is_quiet("between processes", || {
+        let queue = WorkQueue::<[u64; 3], u64>::new(8).workers(2);
+        let mut owner = queue.create().expect("memory");
+        let mut worker = queue.attach(owner.segment().expect("in one")).expect("a seat is free");
+        move || {
+            let tickets: [_; 8] =
+                std::array::from_fn(|i| owner.submit([i as u64; 3]).expect("there is room"));
+            for i in 0..8 {
+                let job = worker.take().expect("it waits");
+                let sum = job.iter().sum();
+                if i == 3 {
+                    job.decline().expect("it is ours");
+                    continue;
+                }
+                job.finish(sum).expect("it is ours");
+            }
+            worker.take().expect("it has come back").finish(9).expect("it is ours");
+            for (i, ticket) in tickets.into_iter().enumerate() {
+                let answer = owner.recv().expect("it is there");
+                assert_eq!((answer.ticket, answer.outcome), (ticket, Outcome::Answer(3 * i as u64)));
+            }
+        }
     });
 }

@@ -9,8 +9,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::word::{ANSWERED, DECLINED};
-use super::{Attempts, Filed, NotHeld, Peers, Region, Slot, State, SubmitError, TakeError, Word};
+use super::{Attempts, Desk, Filed, NotHeld, Peers, Region, State, SubmitError, TakeError, Word, desk};
 use crate::mem::{Atom, Bug, Mem, Ordering, RaceCell, Site};
 use crate::owner::Owner;
 use crate::shareable::Shareable;
@@ -30,7 +29,15 @@ pub struct Taken<Q> {
     pub job: Q,
     /// How many workers have died of it before.
     pub attempts: u32,
-    place: u64,
+    pub(super) place: u64,
+}
+
+impl<Q> Taken<Q> {
+    /// The same with something else for the job, and the job.
+    pub fn with<U>(self, other: U) -> (Taken<U>, Q) {
+        let Taken { ticket, job, attempts, place } = self;
+        (Taken { ticket, job: other, attempts, place }, job)
+    }
 }
 
 /// How a job ended.
@@ -59,7 +66,7 @@ pub struct Jobs<M: Mem, Q: Copy, A: Copy, R: Region<M, Q, A>> {
     pub(super) region: R,
     pub(super) me: Owner,
     pub(super) shift: u32,
-    pub(super) most: u32,
+    pub(super) most: Attempts,
     tail: u64,
     head: u64,
     /// Where this handle looks for answers first: it has seen the places of all positions before it free, or freed
@@ -67,6 +74,8 @@ pub struct Jobs<M: Mem, Q: Copy, A: Copy, R: Region<M, Q, A>> {
     first: u64,
     /// A head at which every slot was seen Free.
     quiet: Option<u64>,
+    /// How many workers had died of the job that was collected last.
+    deaths: u32,
     _values: PhantomData<fn(Q) -> (A, M)>,
 }
 
@@ -104,7 +113,18 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         let head = hints.head.load(M::at(Site::ClaimHintLoad, Ordering::Acquire));
         let shift = region.shift();
         let first = tail.wrapping_sub(1 << shift);
-        Jobs { region, me, shift, most: attempts.get(), tail, head, first, quiet: None, _values: PhantomData }
+        Jobs {
+            region,
+            me,
+            shift,
+            most: attempts,
+            tail,
+            head,
+            first,
+            quiet: None,
+            deaths: 0,
+            _values: PhantomData,
+        }
     }
 
     /// Under which name.
@@ -428,47 +448,13 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         if all_free { Search::AllFree } else { Search::Nothing }
     }
 
-    /// The word, if this worker holds the job; else what the slot says instead.
-    #[inline(always)]
-    fn holds(&self, taken: &Taken<Q>) -> Result<Word, (Word, Option<Ticket>)> {
-        let slot = self.region.slot(taken.place);
-        let w = Word(slot.word.load(Ordering::Relaxed));
-        if w.state() != State::Claimed || w.owner() != self.me {
-            return Err((w, None));
-        }
-        // The name alone does not tell a job from an earlier one that the same worker had in the same place.
-        // SAFETY: the word says Claimed(me), which keeps submitters out, and only we write it: so it is our own claim,
-        // and ClaimTakeLoad came before it, after the job was written. Any bytes are a ticket.
-        let ticket = Ticket(slot.job.with(|p| unsafe { (*p).ticket }));
-        if ticket == taken.ticket { Ok(w) } else { Err((w, Some(ticket))) }
-    }
-
     /// Answers a job.
     ///
     /// # Errors
     /// [`NotHeld`], with the job and the answer; then nothing was written.
     #[inline]
     pub fn finish(&mut self, taken: Taken<Q>, answer: A) -> Result<(), NotHeld<(Taken<Q>, A)>> {
-        let held = match self.holds(&taken) {
-            Ok(held) => held,
-            Err((found, instead)) => {
-                return Err(NotHeld { ticket: taken.ticket, found, instead, value: (taken, answer) });
-            }
-        };
-        let slot: &Slot<M, Q, A> = self.region.slot(taken.place);
-        if M::broken(Bug::ClaimFinishFirst) {
-            slot.word.fetch_or(ANSWERED, Ordering::Release);
-        }
-        // SAFETY: the word says Claimed(me): ours alone, also if `taken` came from elsewhere. ClaimTakeLoad came after
-        // the dead workers before us, and the slot's last answer was read before the job was written.
-        slot.answer.with_mut(|p| unsafe { p.write(answer) });
-        if M::broken(Bug::ClaimFinishByStore) {
-            slot.word.store(held.held(self.me, State::Done).0, Ordering::Release);
-        } else if !M::broken(Bug::ClaimFinishFirst) {
-            // Pairs with ClaimCollect. Not a store: a submitter may be stepping over the job.
-            slot.word.fetch_or(ANSWERED, M::at(Site::ClaimFinish, Ordering::Release));
-        }
-        Ok(())
+        desk::finish(&self.region, self.me, taken, answer)
     }
 
     /// Gives a job back for another worker, or this one, to take. It counts as no attempt.
@@ -476,13 +462,15 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// # Errors
     /// [`NotHeld`], with the job; then nothing was changed.
     pub fn decline(&mut self, taken: Taken<Q>) -> Result<(), NotHeld<Taken<Q>>> {
-        if let Err((found, instead)) = self.holds(&taken) {
-            return Err(NotHeld { ticket: taken.ticket, found, instead, value: taken });
-        }
-        // Pairs with ClaimCollect and, through it, with ClaimSubmitLoad.
-        let slot = self.region.slot(taken.place);
-        slot.word.fetch_or(DECLINED, M::at(Site::ClaimDecline, Ordering::Release));
-        Ok(())
+        desk::decline(&self.region, self.me, taken)
+    }
+
+    /// Where jobs that this handle takes can be ended apart from it.
+    ///
+    /// # Safety
+    /// As long as the desk lives, both are given only what this handle has taken, and nobody else gets the name.
+    pub unsafe fn desk(&self) -> Desk<M, Q, A, R> {
+        Desk::new(self.region.clone(), self.me, self.most)
     }
 
     /// Takes the answer of the oldest job that is over, or the news that it has failed. `None`: no job is over.
@@ -523,6 +511,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                         if over {
                             self.first = p.wrapping_add(1); // free in a moment
                         }
+                        self.deaths = w.attempts();
                         return Some(self.read_answer(p, w, take));
                     }
                     continue;
@@ -536,6 +525,11 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             }
         }
         None
+    }
+
+    /// How many workers had died of the job that this handle collected last.
+    pub fn last_deaths(&self) -> u32 {
+        self.deaths
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@
 //! | Filled or Again                   | Claimed(me)         | a worker                      | CAS   | Relaxed  | taken                                    |
 //! | Claimed(me)                       | Done                | the same worker               | or    | Release  | the answer's one commit                  |
 //! | Claimed(me)                       | Again               | the same worker               | or    | Release  | declined: it counts as no attempt         |
+//! | Claimed(me), a attempts           | Again or Failed, a+1 | the same worker               | CAS   | Release  | given up: it counts as if it had died     |
 //! | Done or Failed                    | Collecting(me)      | an owner                      | CAS   | Acquire  | the answer is being read                 |
 //! | Collecting(me)                    | Free                | the same owner                | store | Release  | the slot is given back                   |
 //! | Claimed, Again, Done, Failed: (t) | the same, (t+1)     | a submitter at position (t,i) | CAS   | Relaxed  | stepped over: the job takes longer than a lap |
@@ -121,6 +122,8 @@
 //! and in [`recover_dead`](Jobs::recover_dead), which whoever waits for long calls now and then: an empty table with
 //! claimed jobs is the normal state, and no reason to ask.
 
+mod desk;
+mod front;
 mod jobs;
 mod memory;
 mod recover;
@@ -128,6 +131,8 @@ mod word;
 
 use core::fmt;
 
+pub use desk::Desk;
+pub use front::{Door, Front, Look};
 pub use jobs::{Collected, Jobs, Outcome, Taken, Ticket};
 pub use memory::{Filed, Hints, Region, Slot, shift_of};
 pub use recover::{Census, Recovered};

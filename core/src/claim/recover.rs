@@ -105,7 +105,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             State::Claimed if M::broken(Bug::ClaimUncounted) => {
                 (w.held(w.owner(), State::Again), Site::ClaimRedeliver)
             }
-            State::Claimed => (w.after_a_death(self.most), Site::ClaimRedeliver),
+            State::Claimed => (w.after_a_death(self.most.get()), Site::ClaimRedeliver),
             State::Collecting | State::CollectingFailed if M::broken(Bug::ClaimDropAnswer) => {
                 (w.freed(), Site::ClaimUncollect)
             }

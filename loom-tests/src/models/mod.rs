@@ -14,6 +14,7 @@ pub mod map;
 pub mod member;
 pub mod mpmc;
 pub mod muster;
+pub mod queue;
 pub mod spsc;
 pub mod stream;
 

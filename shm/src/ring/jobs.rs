@@ -118,6 +118,16 @@ pub fn threads<Q: Shareable, A: Shareable>(
     Ok((0..participants as u32).map(handle).collect())
 }
 
+/// The table that begins `front` bytes into a memory.
+fn places<Q: Shareable, A: Shareable>(
+    memory: &Memory,
+    front: usize,
+    capacity: usize,
+) -> Result<Places<Q, A>, Error> {
+    let bytes = Places::<Q, A>::bytes(capacity)? as usize;
+    Ok(Places::new(memory.part(front, bytes), capacity)?)
+}
+
 /// What one kind of call knows of the others.
 #[derive(Debug, Default)]
 struct Others {
@@ -183,7 +193,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), and [`Error::Attempts`].
     pub fn open(name: &str, capacity: usize, participants: usize, attempts: u32) -> Result<Self, Error> {
         let spec = spec::<Q, A>(capacity, participants)?;
-        Self::enter(capacity, attempts, |recover| Member::open(name, &spec, None, recover))
+        Self::enter(0, capacity, attempts, |recover| Member::open(name, &spec, None, recover))
     }
 
     /// A participant of a new table without a name, in a [`segment`](Self::segment) to be handed on.
@@ -200,11 +210,12 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize, attempts: u32) -> Result<Self, Error> {
         let spec = spec::<Q, A>(capacity, segment.spec().seats)?;
-        Self::enter(capacity, attempts, |recover| Member::sit(segment, &spec, None, recover))
+        Self::enter(0, capacity, attempts, |recover| Member::sit(segment, &spec, None, recover))
     }
 
-    /// Takes a seat, and clears what its dead holders have left in the table.
-    fn enter(
+    /// Takes a seat, and clears what its dead holders have left in the table, which begins `front` bytes into the body.
+    pub(crate) fn enter(
+        front: usize,
         capacity: usize,
         attempts: u32,
         sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>,
@@ -212,14 +223,14 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         let (attempts, mut stats) = (Attempts::of(attempts)?, Stats::default());
         let member = sit(&mut |segment, me, dead| {
             // SAFETY: the segment stays mapped to the end of this call, and so long the handle lives.
-            let places = Places::<Q, A>::new(unsafe { Memory::lent(segment) }, capacity)?;
+            let places = places::<Q, A>(&unsafe { Memory::lent(segment) }, front, capacity)?;
             // SAFETY: the seat is ours already, and so is the name; nobody has used it before.
             let mut table =
                 unsafe { claim::Jobs::<Real, Q, A, _>::attach(places, member::name(me), attempts) };
             stats.add(table.recover(Owner::new(me.number() as u32, dead)));
             Ok(())
         })?;
-        let places = Places::new(member.memory(), capacity)?;
+        let places = places(&member.memory(), front, capacity)?;
         Ok(Self::on(places, member.owner(), attempts, member, stats))
     }
 
@@ -316,6 +327,25 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
         let found = self.table.recover_dead(&mut Others { segment, at_once: true, ..Others::default() });
         self.stats.add(found);
         found != Recovered::default()
+    }
+
+    /// The right to this participant's seat, and its view of the others.
+    pub(crate) fn member(&mut self) -> &mut Member {
+        &mut self.member
+    }
+
+    /// How many workers had died of the job that was collected last.
+    pub(crate) fn last_deaths(&self) -> u32 {
+        self.table.last_deaths()
+    }
+
+    /// Where the jobs that this participant takes are ended.
+    ///
+    /// # Safety
+    /// As long as the desk lives, both are given only what this handle has taken, and its seat is held.
+    pub(crate) unsafe fn desk(&self) -> claim::Desk<Real, Q, A, Places<Q, A>> {
+        // SAFETY: as the caller promises.
+        unsafe { self.table.desk() }
     }
 
     fn holder(&self, owner: Owner) -> Option<Peer> {

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Member {
     maker: Maker,
     /// Between processes. The seat goes before the segment in which it is.
-    place: Option<(Seat, Arc<Segment>)>,
+    place: Option<(Arc<Seat>, Arc<Segment>)>,
     watch: Watch,
 }
 
@@ -32,7 +32,11 @@ impl Member {
     }
 
     fn seated(segment: &Arc<Segment>, seat: Seat) -> Member {
-        Member { maker: Maker::this(), place: Some((seat, segment.clone())), watch: Watch::default() }
+        Member {
+            maker: Maker::this(),
+            place: Some((Arc::new(seat), segment.clone())),
+            watch: Watch::default(),
+        }
     }
 
     /// Sits down in a seat of a segment that was handed on; `None`: in any. `recover` as for
@@ -101,6 +105,11 @@ impl Member {
     /// The name that the holder of this seat leaves behind.
     pub(crate) fn owner(&self) -> Owner {
         self.place.as_ref().map_or(Owner::NOBODY, |(seat, _)| name(seat))
+    }
+
+    /// The seat, which is held as long as somebody has a clone: for what outlives this handle.
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.place.as_ref().map(|(seat, _)| seat.clone())
     }
 
     pub(crate) fn segment(&self) -> Option<&Arc<Segment>> {

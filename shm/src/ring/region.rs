@@ -285,6 +285,8 @@ pub(crate) struct Places<Q: Shareable, A: Shareable> {
 
 // SAFETY: addresses and what keeps them mapped; the protocol guards each access.
 unsafe impl<Q: Shareable, A: Shareable> Send for Places<Q, A> {}
+// SAFETY: as above.
+unsafe impl<Q: Shareable, A: Shareable> Sync for Places<Q, A> {}
 
 impl<Q: Shareable, A: Shareable> Clone for Places<Q, A> {
     fn clone(&self) -> Self {

@@ -47,6 +47,7 @@ mod locks;
 mod many;
 mod map;
 mod named;
+mod queue;
 mod rings;
 mod rivals;
 mod seats;
@@ -108,6 +109,12 @@ const SCENARIOS: &[Scenario] = &[
     (jobs::Take::NAME, die::<jobs::Take>),
     (jobs::Finish::NAME, die::<jobs::Finish>),
     (jobs::Collect::NAME, die::<jobs::Collect>),
+    (queue::Submit::NAME, die::<queue::Submit>),
+    (queue::Close::NAME, die::<queue::Close>),
+    (queue::Take::NAME, die::<queue::Take>),
+    (queue::Finish::NAME, die::<queue::Finish>),
+    (queue::Leave::NAME, die::<queue::Leave>),
+    (queue::Receive::NAME, die::<queue::Receive>),
     (links::Send::NAME, die::<links::Send>),
     (links::Receive::NAME, die::<links::Receive>),
     (channel::Send::NAME, die::<channel::Send>),
