@@ -26,6 +26,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimFree | ClaimSubmitLoad | ClaimRedeliver | ClaimUnsubmit | ClaimUncollect => (),
             ClaimHintLoad | ClaimHintStore => (),
             BlockLoanLoad | BlockLoan | BlockTake | BlockFree | BlockRecoverLoad | BlockRecover => (),
+            LocalPublish | LocalPopLoad | LocalFree | LocalPushLoad | LocalClose | LocalCloseLoad => (),
         }
         match bug {
             BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
@@ -43,6 +44,9 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),
+            LocalPublishFirst | LocalFreeFirst | LocalSameLap | LocalOneTooMany | LocalNoVoid => (),
+            LocalDrainedEarly | LocalClaimOverClose | LocalEmptyUncompared | LocalFullUncompared => (),
+            LocalPublishForward => (),
         }
     };
     let bell = [Weak(BellSleeperFence), Weak(BellWakerFence)];

@@ -44,25 +44,25 @@
 //! - LocalFree (Release) with LocalPushLoad (Acquire): a place is written after it was read. A run of several places
 //!   looks at each one's word, because their last readers may be different threads.
 //! - LocalClose (Release) with LocalCloseLoad (Acquire): whoever is told "closed" or "drained" comes after what the
-//!   closer did before. Nothing follows the close in the tail's order, so the load that finds the bit reads its store.
+//!   closer did before. Only another close follows it in the tail's order, so the load that finds the bit reads it.
 //! - The claims are Relaxed: no value is reached through them, and that only one succeeds is coherence.
 //!
 //! # The answers are exact
 //!
-//! *Empty*: the slot at h was not full, and then the tail was at h. The head can't be before h or behind the tail, so at
-//! the moment of that load nothing was in the ring. *Full*: the slot at p was not free, and then the head was at p - n.
-//! The tail can't be before p, and no push may be more than n ahead, so at that moment n were in the ring. Who was told
-//! of a push or a pop by other means finds tail, head and slot at least as far as it left them. Where a slot is claimed
-//! and not yet given back the answer is neither but [`Busy`](PopError::Busy), after some looks: its owner runs, or waits
-//! for the processor.
+//! *Empty*: the slot at h was not full, and then the tail was at h. The head can't be before h or behind the tail, so
+//! at the moment of that load nothing was in the ring. *Full*: the slot at p was not free, and then the head was a lap
+//! before p. The tail can't be before p, nor more than a lap ahead of the head, so at that moment n were in the ring.
+//! Who was told of a push or a pop by other means finds tail, head and slot at least as far as it left them. Where a
+//! slot is claimed and not yet given back the answer is neither but [`Busy`](PopError::Busy), after some looks: its
+//! owner runs, or waits for the processor.
 //!
 //! # Closing
 //!
 //! The closed bit is in the word that claims are made on. A claim before it in the tail's order is a push that
 //! succeeded: it will be published, and the tail that the closer leaves counts it. After it the CAS fails, because no
-//! push expects that bit. So once `close` has returned no push succeeds; and a pop that finds the tail closed at its own
-//! head says "drained", which is true for good: tail and head never move again. A pop that finds the closed tail further
-//! on has something to wait for.
+//! push expects that bit. So once `close` has returned no push succeeds; and a pop that finds the tail closed at its
+//! own head says "drained", which is true for good: tail and head never move again. A pop that finds the closed tail
+//! further on has something to wait for.
 //!
 //! # Standing back
 //!
@@ -70,10 +70,10 @@
 //! call that loses a claim therefore leaves these lines alone for some 3 µs: the other one makes a hundred operations
 //! meanwhile, and the loser finds room to do the same. Where nobody is in the way this costs nothing.
 //!
-//! A call that finds a place that somebody is in the middle of stands back too, but only for as long as it has paid to:
-//! in a stream the next places are done as well when it looks again, and it goes on in a burst; in a ping-pong nothing
-//! comes behind, and 2 µs would be four times the message's way. `back`, beside tail and beside head, is what was learnt:
-//! at once when it paid, unlearnt turn by turn. It is a hint, and only calls that are held up touch it.
+//! A call that finds a place that somebody is in the middle of stands back too, but only for as long as it has paid
+//! to: in a stream the next places are done as well when it looks again, and it goes on in a burst; in a ping-pong
+//! nothing comes behind, and 2 µs would be four times the message's way. `back`, beside tail and beside head, is what
+//! was learnt: at once when it paid, unlearnt turn by turn. It is a hint, and only calls that are held up touch it.
 //!
 //! # Panics
 //!
@@ -216,7 +216,8 @@ impl<M: Mem, T, R: Region<M, T>> Queue<M, T, R> {
     /// The ring in a region.
     ///
     /// # Safety
-    /// The region is that of an empty ring, as [`Ends::new`] and [`empty`] say for one `start`, and nobody else uses it.
+    /// The region is that of an empty ring, as [`Ends::new`] and [`empty`] say for one `start`, and nobody else uses
+    /// it.
     pub unsafe fn new(region: R) -> Self {
         Queue { region, _values: PhantomData }
     }
