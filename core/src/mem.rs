@@ -50,8 +50,8 @@ const SLICE_OF_ANY: u64 = 1_000_000;
 
 /// What stands for waiting on several words: a sleep on the first of them, so short that a change of another one is
 /// seen soon.
-pub(crate) fn wait_in_slices<'a, M: Mem>(
-    mut words: &mut dyn Iterator<Item = (&'a M::U32, u32)>,
+pub(crate) fn wait_in_slices<M: Mem>(
+    mut words: &mut dyn Iterator<Item = (&M::U32, u32)>,
     nanos: u64,
 ) -> Woke {
     let Some(first) = words.next() else { return Woke::Look };
@@ -90,7 +90,7 @@ pub trait Mem: Sized + 'static {
     fn wait(word: &Self::U32, seen: u32, nanos: u64) -> Woke;
     /// Sleeps while each of `words` holds what was seen there, for at most `nanos`: of at most [`WAIT_MOST`] of them.
     /// May return sooner, for no reason, where the system can't wait on several words at once.
-    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a Self::U32, u32)>, nanos: u64) -> Woke {
+    fn wait_any(words: &mut dyn Iterator<Item = (&Self::U32, u32)>, nanos: u64) -> Woke {
         wait_in_slices::<Self>(words, nanos)
     }
     /// Wakes everyone who sleeps on `word`; says how many were woken.

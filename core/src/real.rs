@@ -139,7 +139,7 @@ impl Mem for Real {
         }
     }
 
-    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a RealU32, u32)>, nanos: u64) -> Woke {
+    fn wait_any(words: &mut dyn Iterator<Item = (&RealU32, u32)>, nanos: u64) -> Woke {
         if NO_WAITV.load(Ordering::Relaxed) != 0 {
             return wait_in_slices::<Real>(words, nanos);
         }
@@ -160,8 +160,12 @@ impl Mem for Real {
         let r = unsafe {
             libc::syscall(libc::SYS_futex_waitv, on.as_ptr(), n, 0, &raw const t, libc::CLOCK_MONOTONIC)
         };
+        if r != -1 {
+            return Woke::Look;
+        }
         // SAFETY: errno is this thread's own.
-        match if r == -1 { unsafe { *libc::__errno_location() } } else { 0 } {
+        let error = unsafe { *libc::__errno_location() };
+        match error {
             libc::ETIMEDOUT => Woke::TimedOut,
             // An old kernel, or a filter.
             libc::ENOSYS | libc::EPERM => {

@@ -136,7 +136,7 @@ impl Spec {
 
     fn change(&mut self, Change { word, old, new, actor, .. }: Change) -> bool {
         let seen = &mut self.seen[usize::from(actor)];
-        if let Some(_) = self.fixed.slots.iter().find(|w| **w == word) {
+        if self.fixed.slots.contains(&word) {
             return self.slot(old, new, actor);
         }
         let k = (new.wrapping_sub(old) >> 2) as usize;

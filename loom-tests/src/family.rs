@@ -232,7 +232,7 @@ impl Mem for Loom {
         }
         Woke::Look
     }
-    fn wait_any<'a>(words: &mut dyn Iterator<Item = (&'a LoomU32, u32)>, _nanos: u64) -> Woke {
+    fn wait_any(words: &mut dyn Iterator<Item = (&LoomU32, u32)>, _nanos: u64) -> Woke {
         if !alive() {
             return Woke::TimedOut;
         }

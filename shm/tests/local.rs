@@ -1,5 +1,6 @@
 //! The queue between threads: what it does to values of any type, on the memory that ships.
 #![allow(missing_docs)]
+#![allow(clippy::disallowed_types)] // the counters are the tests' own
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -38,7 +38,7 @@ struct Slots<T> {
 
 // SAFETY: an empty place may go to another thread; one with a value if the value may.
 unsafe impl<T: Send> Send for Slots<T> {}
-// SAFETY: places are touched through the protocol only, which moves values from thread to thread and lends no reference.
+// SAFETY: places are touched through the protocol only, which moves values between threads and lends no reference.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
 impl<T> Slots<T> {
@@ -94,8 +94,9 @@ unsafe impl<T> local::Region<Real, T> for Slots<T> {
     }
 }
 
-/// A bounded queue between the threads of one process, for values of any type that may go to another thread: a `String`,
-/// a `Box`, a value that is `Send` and not `Sync`. Clones are the same queue, and any of them may push and pop.
+/// A bounded queue between the threads of one process, for values of any type that may go to another thread: a
+/// `String`, a `Box`, a value that is `Send` and not `Sync`. Clones are the same queue, and any of them may push and
+/// pop.
 ///
 /// Values come out in the order in which they went in; what one thread pushed, every thread sees in that order. A push
 /// that succeeded is popped once, by one thread, or dropped with the queue. Nothing here blocks, allocates or makes a

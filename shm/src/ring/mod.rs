@@ -31,8 +31,8 @@
 //!
 //! **A forked child** holds no end: its calls fail with [`Forked`](PopError::Forked).
 //!
-//! Values are [`Shareable`]: plain data in which any bytes are a legal value. Only what a [`local::Queue`] carries may be
-//! anything: it never leaves the process.
+//! Values are [`Shareable`]: plain data in which any bytes are a legal value. Only what a [`local::Queue`] carries may
+//! be anything: it never leaves the process.
 
 mod figures;
 pub mod frames;

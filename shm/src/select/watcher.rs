@@ -56,6 +56,9 @@ impl Entry {
     }
 }
 
+/// A bell that is slept at.
+type Asleep = (Arc<dyn Bells>, Direction, Announced);
+
 struct Watcher {
     bell: Doorbell<Real>,
     entries: Mutex<Vec<Entry>>,
@@ -135,7 +138,7 @@ impl Watcher {
     }
 
     /// Wakes whose bell was rung or whose time has come; the bells of the others, and when to wake at the latest.
-    fn wake_ready(&self) -> (Vec<(Arc<dyn Bells>, Direction, Announced)>, u64) {
+    fn wake_ready(&self) -> (Vec<Asleep>, u64) {
         let now = Real::now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let due = |entry: &mut Entry| entry.bell().rung_since(entry.announced) || entry.until <= now;
