@@ -1,5 +1,5 @@
-//! The bells of a channel: each ring that is left out, and each fence behind which it is made, weakened; some model must
-//! notice.
+//! The bells of a channel: each ring that is left out, and each fence behind which it is made, weakened; some model
+//! must notice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

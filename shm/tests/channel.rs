@@ -595,7 +595,8 @@ fn what_is_said_is_a_sentence() {
     );
     assert_eq!(
         said(&RecvError::Alone { gone: 3, peer }),
-        "nothing is in the channel, and nobody is left to send: 3 participants are gone, process 77 in seat 1 among them"
+        "nothing is in the channel, and nobody is left to send: \
+         3 participants are gone, process 77 in seat 1 among them"
     );
     assert_eq!(
         said(&SendError::TimedOut { capacity: 4, waited, value: () }),

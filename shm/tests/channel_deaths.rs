@@ -87,7 +87,8 @@ fn a_storm_of_deaths_strands_nobody() {
     let report = running.wait(PATIENCE).expect("all end: nobody sleeps on beside a closed channel");
     let ended = report.exits.iter().filter(|e| **e == Exit::Code(0)).count();
     assert_eq!(ended, alive.len(), "{report}");
-    // Whoever dies between receiving a value and saying so takes it along; so may one that lost the race with the close.
+    // Whoever dies between receiving a value and saying so takes it along; so may one that lost the race with the
+    // close.
     let missing = (0..values).filter(|v| tally.came(values + v) && !tally.came(*v)).count();
     assert!(missing <= killed, "{missing} values are missing after {killed} deaths");
 }

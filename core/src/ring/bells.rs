@@ -4,8 +4,8 @@
 //!    0  not empty   128 B   a doorbell: rung by whoever makes a message, or the end, visible
 //!  128  not full    128 B   a doorbell: rung by whoever makes room, or the end, visible
 //! ```
-//! Whoever changes the queue rings *after* the change, whoever sleeps looks between announcing and sleeping; the argument
-//! that no wake is lost is the doorbell's own. What has to be argued here is which change can end whose wait:
+//! Whoever changes the queue rings *after* the change, whoever sleeps looks between announcing and sleeping; that no
+//! wake is lost is argued by the doorbell. What has to be argued here is which change can end whose wait:
 //!
 //! | change of the queue                          | who may have waited for it                         | rings               |
 //! |----------------------------------------------|----------------------------------------------------|---------------------|
@@ -16,10 +16,10 @@
 //! | a seal                                       | nobody: whoever looks after the close seals by himself | nothing         |
 //! | a death is found, a place buried, a seat taken over | everybody: the dead may have owed a ring    | both, unasked       |
 //!
-//! **The third row.** A reader that is told Busy by the seal has seen the close; it announces, fences, and is still told
-//! so. The one that gives the place back stores Free, fences, and then looks whether the queue was closed. If its fence
-//! comes first, the reader's second look finds Free. If the reader's does, the flag that the reader had seen before its
-//! fence is seen behind the other one, which rings.
+//! **The third row.** A reader that is told Busy by the seal has seen the close; it announces, fences, and is still
+//! told so. The one that gives the place back stores Free, fences, and then looks whether the queue was closed. If
+//! its fence comes first, the reader's second look finds Free. If the reader's does, the flag that the reader had
+//! seen before its fence is seen behind the other one, which rings.
 //!
 //! | who dies                                    | what is left                       | who repairs it                               |
 //! |---------------------------------------------|------------------------------------|----------------------------------------------|

@@ -1,5 +1,5 @@
-//! A ring of many with its bells: whoever sleeps for a message, for room, or for the end, is woken by whatever brings it.
-//! Loom calls it a deadlock if somebody sleeps on beside it.
+//! A ring of many with its bells: whoever sleeps for a message, for room, or for the end, is woken by whatever brings
+//! it. Loom calls it a deadlock if somebody sleeps on beside it.
 
 use std::sync::Arc;
 

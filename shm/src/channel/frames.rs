@@ -102,12 +102,12 @@ pub enum RecvValueError {
 /// Values of serde's are encoded into a frame and decoded out of it: [`send_value`](Self::send_value),
 /// [`recv_value`](Self::recv_value). Everything is in shared memory, between threads as between processes.
 ///
-/// | who dies                                        | what becomes of the frame                            | counted as         |
-/// |-------------------------------------------------|------------------------------------------------------|--------------------|
-/// | who fills it, before its send took effect       | it is free again                                     |                    |
-/// | who has sent it                                 | it is received                                       |                    |
-/// | a receiver, before its receive returned         | another one receives it, out of order                | `redelivered`      |
-/// | a receiver that has not given it back           | it is free again: the dead one may have acted on it  | `lost_with_reader` |
+/// | who dies                               | what becomes of the frame             | counted as         |
+/// |----------------------------------------|---------------------------------------|--------------------|
+/// | who fills it, before it was sent       | it is free again                      |                    |
+/// | who has sent it                        | it is received                        |                    |
+/// | a receiver, before its receive returns | another one receives it, out of order | `redelivered`      |
+/// | a receiver that has it                 | free again: it may have been acted on | `lost_with_reader` |
 ///
 /// ```
 /// use sapwood_shm::channel::FrameChannel;

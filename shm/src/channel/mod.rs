@@ -15,9 +15,9 @@
 //! woken) and allocates nothing.
 //!
 //! **The end.** [`Channel::close`] says that nothing more will be sent. What was sent before is still received; then
-//! receives say [`Drained`](RecvError::Drained), to all who wait. Dropping a handle closes nothing. Where everybody else
-//! who had joined is gone, a call that would wait for them says [`Alone`](RecvError::Alone) instead, within 50 ms: once
-//! for each such state, and whoever calls again waits for a newcomer.
+//! receives say [`Drained`](RecvError::Drained), to all who wait. Dropping a handle closes nothing. Where everybody
+//! else who had joined is gone, a call that would wait for them says [`Alone`](RecvError::Alone) instead, within 50
+//! ms: once for each such state, and whoever calls again waits for a newcomer.
 //!
 //! **A death** between processes is proof by the kernel, and no clock:
 //!
@@ -30,8 +30,8 @@
 //! | the last other one                      | what it has sent is received               | then [`Alone`](RecvError::Alone)        |
 //!
 //! A participant that was stopped (SIGSTOP, a debugger) is not dead. If it was stopped in the middle of a call, those
-//! behind it wait, and at their deadline they are told who holds them up: [`Busy`](RecvError::Busy). A dead one's seat is
-//! taken by whoever comes next.
+//! behind it wait, and at their deadline they are told who holds them up: [`Busy`](RecvError::Busy). A dead one's
+//! seat is taken by whoever comes next.
 //!
 //! A **forked child** holds no end: its calls fail with [`Forked`](RecvError::Forked).
 

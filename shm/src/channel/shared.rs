@@ -1,5 +1,5 @@
-//! The carrier between processes: a ring of many (see [`ring::mpmc`](crate::ring::mpmc)) with its bells in front, in one
-//! segment.
+//! The carrier between processes: a ring of many (see [`ring::mpmc`](crate::ring::mpmc)) with its bells in front, in
+//! one segment.
 //!
 //! ```text
 //!    0  bells       256 B    not empty | not full (see `sapwood_core::ring::bells`, which argues who rings what)

@@ -422,7 +422,8 @@ impl<T: Shareable> Ring<T> {
         Err(PushError::Busy { holder: None, value: () })
     }
 
-    /// Whether a pop would find a value; else what it would say. `at_once`: asks the kernel about whoever is in the way.
+    /// Whether a pop would find a value; else what it would say. `at_once`: asks the kernel about whoever is in the
+    /// way.
     pub(crate) fn has_value(&mut self, at_once: bool) -> Result<(), PopError> {
         if !self.member.is_mine() {
             return Err(PopError::Forked);
