@@ -170,6 +170,13 @@ impl Segment {
     }
 }
 
+/// Takes a name away whose holders are all gone.
+pub(crate) fn forget_if_stale(name: &str) -> Result<(), Error> {
+    let path = path(Path::new(DIRECTORY), name)?;
+    let Some(file) = open_trusted(&path)? else { return Ok(()) };
+    retire_if_stale(&file, &path).map(drop)
+}
+
 /// How often a creator tries to get a name that others are taking away.
 const TRIES: usize = 16;
 /// How long whoever unlinks a name waits for somebody else who is at it.

@@ -132,7 +132,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         self.insert_timeout(key, value, self.deadline)
     }
 
-    /// The same without waiting.
+    /// The same without waiting. Whether who is in the way lives is asked now and then only (it takes system calls), so
+    /// one that has just died may be reported as [`Busy`](MapError::Busy) by some tries.
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
