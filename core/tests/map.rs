@@ -230,7 +230,8 @@ fn threads_lose_no_update_and_no_count() {
 const NONE: Counts = Counts { loads: 0, stores: 0, rmws: 0, fences: 0, cells: 0, calls: 0, lines: 0 };
 
 /// A pair of two words in a line of its own: a read looks at the home, twice at the slot, and at hash, key and value; a
-/// change in place takes and gives the home, and writes value and slot; one of the number of pairs adds commit and count.
+/// change in place takes and gives the home, and writes value and slot; one of the number of pairs adds
+/// commit and count.
 #[test]
 fn what_it_costs() {
     use sapwood_core::testing::Count as Counting;

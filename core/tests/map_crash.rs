@@ -1,5 +1,5 @@
-//! A participant of a map is killed before each of its shared operations, whatever it does: each pair is as it was or as
-//! it was to be, the count is that of the pairs, and the whole capacity is there again.
+//! A participant of a map is killed before each of its shared operations, whatever it does: each pair is as it was or
+//! as it was to be, the count is that of the pairs, and the whole capacity is there again.
 #![allow(missing_docs)]
 
 use std::cell::{Cell, RefCell};

@@ -113,6 +113,8 @@ fn st_9_st_10_st_11_a_map_in_a_map_is_live_and_a_plain_value_is_a_copy() {
     drop((inner, nested));
     let said = token.open::<u64, [u64; 4]>().expect_err("it is gone");
     assert!(matches!(said, TokenError::Stale { .. }), "{said}");
+    let file = file_of(std::path::Path::new("/dev/shm"), &inner_name);
+    assert!(!file.exists(), "a map that was made for nobody is left behind");
     let nameless = SharedMap::<u64, u64>::new(1).expect("memory").token().expect_err("no name");
     assert!(matches!(nameless, TokenError::Nameless), "{nameless}");
 }

@@ -286,8 +286,8 @@ impl<M: Mem, K: Shareable, V: Shareable, R: Region<M>> Map<M, K, V, R> {
         Err(PutError::Crowded)
     }
 
-    /// Finishes whatever is announced. What the dead have announced is done afterwards; without it a pair of theirs could
-    /// come into the map after a call that went through all entries.
+    /// Finishes whatever is announced. What the dead have announced is done afterwards; without it a pair of theirs
+    /// could come into the map after a call that went through all entries.
     pub fn help(&self) {
         // Pairs with MapInstall.
         let g = Commit(self.region.commit().load(M::at(Site::MapHelpLoad, Ordering::Acquire)));

@@ -239,8 +239,8 @@ impl Shape {
     }
 }
 
-/// Lends the memory of a map, all of it words, zeroed at first. What is lent decides what the map holds; it can't make a
-/// handle touch anything else.
+/// Lends the memory of a map, all of it words, zeroed at first. What is lent decides what the map holds; it can't make
+/// a handle touch anything else.
 pub trait Region<M: Mem>: Clone {
     /// The announcement of the last change of the number of pairs. On a line of its own.
     fn commit(&self) -> &M::U64;

@@ -3,8 +3,8 @@
 //!
 //! Loom orders the stores to a word as they are made, so a late store of an entry's last life is never seen there. The
 //! models that are *watched* show it otherwise: who touches the words of an entry touches a plain cell too, on which
-//! loom notices that nothing has ordered the two. And of a word that a thread has loaded and then stores, loom remembers
-//! that load only: so whoever is to come in between is the thread that is spawned, and the victim is not.
+//! loom notices that nothing has ordered the two. And of a word that a thread has loaded and then stores, loom
+//! remembers that load only: so whoever is to come in between is the thread that is spawned, and the victim is not.
 
 use std::sync::Arc;
 
@@ -327,7 +327,8 @@ fn helped(k: usize, bound: Bound) -> u64 {
     })
 }
 
-/// One dies before its operation `k` of an insertion, and whoever has proof of it recovers; another one wants the entry.
+/// One dies before its operation `k` of an insertion, and whoever has proof of it recovers; another one wants the
+/// entry.
 fn buried(k: usize, bound: Bound) -> u64 {
     explore(bound, move || {
         let mut world = World::watched(2);

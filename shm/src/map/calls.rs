@@ -88,9 +88,9 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         Table::bytes(*self.map.shape())
     }
 
-    /// All pairs, in no order: copies. Others may write meanwhile: each pair that is in the map from beginning to end is
-    /// there once (with a value that it had meanwhile), none is there twice, and those that come or go meanwhile may be
-    /// there or not.
+    /// All pairs, in no order: copies. Others may write meanwhile: each pair that is in the map from beginning to end
+    /// is there once (with a value that it had meanwhile), none is there twice, and those that come or go meanwhile may
+    /// be there or not.
     ///
     /// ```
     /// use sapwood_shm::map::SharedMap;
@@ -132,7 +132,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         self.insert_timeout(key, value, self.deadline)
     }
 
-    /// The same without waiting.
+    /// The same without waiting. Whether who is in the way lives is asked now and then only (it takes system calls), so
+    /// one that has just died may be reported as [`Busy`](MapError::Busy) by some tries.
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
@@ -184,10 +185,10 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         change.map(|c| c.before).map_err(|e| e.map(|_| ()))
     }
 
-    /// Changes the value of `key` to what `f` makes of it, or takes the pair out if that is `None`; returns what is there
-    /// now. No other writer of the key comes in between. `f` is called once at most, and not at all where the key's home
-    /// was not had. If it panics the map is as before. It holds up other writers of the key, so it should be short; a
-    /// call of another handle for the same key in it waits until its deadline.
+    /// Changes the value of `key` to what `f` makes of it, or takes the pair out if that is `None`; returns what is
+    /// there now. No other writer of the key comes in between. `f` is called once at most, and not at all where the
+    /// key's home was not had. If it panics the map is as before. It holds up other writers of the key, so it should be
+    /// short; a call of another handle for the same key in it waits until its deadline.
     ///
     /// ```
     /// use sapwood_shm::map::SharedMap;

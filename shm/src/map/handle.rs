@@ -43,15 +43,15 @@ pub fn spec<K: Shareable, V: Shareable>(capacity: usize, participants: usize) ->
     Ok(Spec { kind: kind::MAP, fingerprint, seats: participants, body: Table::bytes(shape), reserve: 0 })
 }
 
-/// A map that threads or processes share: of fixed capacity, with keys and values of plain data, which are copied in and
-/// out. Each of its users has a handle; [`try_clone`](Self::try_clone) makes another one.
+/// A map that threads or processes share: of fixed capacity, with keys and values of plain data, which are copied in
+/// and out. Each of its users has a handle; [`try_clone`](Self::try_clone) makes another one.
 ///
 /// - **Reads** ([`get`](Self::get), [`snapshot`](Self::snapshot), [`len`](Self::len)) take no lock and wait for nobody,
 ///   also where a writer is stopped in the middle of something; they never see half a pair.
 /// - **Writes** are atomic for their key: [`insert`](Self::insert), [`remove`](Self::remove) and
-///   [`update`](Self::update), whose closure runs once, with all other writers of the key outside. They wait for writers
-///   of the same key (and of the few keys that begin their search at the same entry), as long as the handle's deadline
-///   says; [`try_insert`](Self::try_insert) and its like don't wait, those in `_timeout` wait as long as told.
+///   [`update`](Self::update), whose closure runs once, with all other writers of the key outside. They wait for
+///   writers of the same key (and of the few keys whose search begins at the same entry), as long as the handle's
+///   deadline says; [`try_insert`](Self::try_insert) and its like don't wait, those in `_timeout` wait as long as told.
 /// - **`len`** is exact whatever has died, and takes the same time for every map.
 /// - Keys are compared by their bytes, and hashed by SipHash-1-3 with a key that differs from map to map.
 /// - A call that need not wait makes no system call (unless somebody sleeps, who is woken) and allocates nothing.
@@ -170,8 +170,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     /// The map called `name`, of `capacity` pairs for up to `participants` handles, which is made if there is none.
     ///
     /// # Errors
-    /// [`Error::NoSeat`] if it has as many as it was made for; [`Error::OtherMap`] if it is one of other keys or values or
-    /// of another capacity, [`Error::OtherSize`] if of another number of participants; [`Error::Map`],
+    /// [`Error::NoSeat`] if it has as many as it was made for; [`Error::OtherMap`] if it is one of other keys or values
+    /// or of another capacity, [`Error::OtherSize`] if of another number of participants; [`Error::Map`],
     /// [`Error::Participants`], [`Error::NoSpace`], and what [`Segment::enter_named`] says.
     pub fn open(name: &str, capacity: usize, participants: usize) -> Result<Self, Error> {
         let spec = spec::<K, V>(capacity, participants)?;

@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Figures, SharedMap};
 use crate::error::Error;
+use crate::named::forget_if_stale;
 use crate::ring::Shareable;
 
 /// The longest name that a segment can have, in bytes.
@@ -106,6 +107,9 @@ impl MapToken {
         if map.segment().is_some_and(|segment| segment.nonce() == self.nonce) {
             return Ok(map);
         }
+        // If nobody else has come to it, it was made just now, by us, and for nobody.
+        drop(map);
+        let _ = forget_if_stale(name);
         Err(TokenError::Stale { name: name.to_owned() })
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use sapwood_shm::Segment;
 use sapwood_shm::map::{MapError, SharedMap};
 
@@ -151,8 +153,23 @@ impl Death for Clear {
     }
 }
 
-/// The newcomer's seat has been another's, which died in the middle of an insertion: it dies while it recovers it.
+/// The newcomer's seat has been another's, which died with the home of key 1 in its hands: it dies while it recovers
+/// it.
 pub(crate) struct Succeed;
+
+/// Attaches, and ends in the middle of an update of key 1.
+fn die_in_an_update(world: &World) {
+    // SAFETY: this process has one thread; the child attaches by itself and ends.
+    match unsafe { libc::fork() } {
+        0 => {
+            let mut map = arrive(world);
+            // SAFETY: ends this process at once, without handlers of its parent.
+            let died = map.update(&1, |_| unsafe { libc::_exit(0) });
+            unreachable!("{died:?}")
+        }
+        child => assert!(waitpid(Pid::from_raw(child), None).is_ok(), "a child of ours"),
+    }
+}
 
 impl Death for Succeed {
     const NAME: &'static str = "take a dead one's seat at a map";
@@ -160,20 +177,24 @@ impl Death for Succeed {
     type Actor = (Arc<Segment>, Option<Map>);
     fn world() -> World {
         let world = world();
-        // One that leaves is dead as far as its name goes.
-        drop(arrive(&world));
+        die_in_an_update(&world);
         world
     }
     fn arrive(world: &World) -> Self::Actor {
         (world.segment.clone(), None)
     }
     fn act((segment, map): &mut Self::Actor) -> impl Sized {
-        *map = Map::attach(segment, CAPACITY).ok();
+        let newcomer = Map::attach(segment, CAPACITY).expect("the dead one's seat");
+        assert_eq!(newcomer.recovered().homes, 1);
+        *map = Some(newcomer);
     }
-    fn survive(world: World, _: bool) -> &'static str {
+    fn survive(mut world: World, completed: bool) -> &'static str {
         assert_eq!(pairs(&world.map), these([(1, 1), (2, 2)]));
+        // A try learns of deaths by itself now and then only.
+        let open = world.map.try_update(&1, |v| v).is_ok();
+        assert!(open || !completed);
         goes_on(world);
-        "as it was"
+        if open { "recovered" } else { "left to the next" }
     }
 }
 
