@@ -16,10 +16,10 @@
 //! answer.
 //!
 //! **No worker sleeps on behind a closed door.** Who ends a job fences, and then looks at the door. A worker that
-//! sleeps has announced itself, fenced, and looked. If the fence of who ends the job came first, the sleeper's look found
-//! the job over. If the sleeper's came first, and its look had found the door closed before it, then by coherence the
-//! other one finds it closed too, and rings. And if no look before that fence found it closed, the owner's ring at
-//! closing comes behind the announcement and wakes the sleeper.
+//! sleeps has announced itself, fenced, and looked. If the fence of who ends the job came first, the sleeper's look
+//! found the job over. If the sleeper's came first, and its look had found the door closed before it, then by
+//! coherence the other one finds it closed too, and rings. And if no look before that fence found it closed, the
+//! owner's ring at closing comes behind the announcement and wakes the sleeper.
 //!
 //! | who dies                                   | what is left            | who repairs it                                |
 //! |--------------------------------------------|-------------------------|-----------------------------------------------|
