@@ -65,7 +65,7 @@ pub fn spec<K: Shareable, V: Shareable>(capacity: usize, participants: usize) ->
 ///
 /// The next writer of the same keys finds out by proof of the kernel, within 50 ms, and goes on. A process that was
 /// stopped (SIGSTOP, a debugger) is not dead: if it was stopped in the middle of a write, other *writers* of those keys
-/// are told at their deadline who holds them up ([`MapError::Busy`]).
+/// are told at their deadline who holds them up ([`MapError::Busy`](super::MapError::Busy)).
 ///
 /// ```
 /// use sapwood_shm::map::SharedMap;
