@@ -155,8 +155,8 @@ impl Mem for Real {
             tv_sec: (until / 1_000_000_000) as libc::time_t,
             tv_nsec: (until % 1_000_000_000) as libc::c_long,
         };
-        // SAFETY: `n` entries of `on` are filled, their words are borrowed as long as the iterator's items live, which is
-        // longer than this call; no flags; the time-out is absolute, on the clock that is named, and lives as well.
+        // SAFETY: `n` entries of `on` are filled, their words are borrowed as long as the iterator's items live, which
+        // is longer than this call; no flags; the time-out is absolute, on the clock that is named, and lives as well.
         let r = unsafe {
             libc::syscall(libc::SYS_futex_waitv, on.as_ptr(), n, 0, &raw const t, libc::CLOCK_MONOTONIC)
         };

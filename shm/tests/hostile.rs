@@ -60,7 +60,8 @@ fn goes_on(said: Result<(), Fault>) -> Result<(), Fault> {
     said.or_else(|fault| if matches!(fault, Fault::Mismatch { .. }) { Ok(()) } else { Err(fault) })
 }
 
-/// Enters, for as long as that may take, and works as one rank. Says how many turns came to their end, and what ended it.
+/// Enters, for as long as that may take, and works as one rank. Says how many turns came to their end, and what ended
+/// it.
 fn rank(
     name: &str,
     (rank, ranks): (usize, usize),

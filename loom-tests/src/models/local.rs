@@ -1,7 +1,7 @@
 //! The queue between threads: nothing is lost, doubled or torn, the answers are exact, and closed is closed.
 //!
-//! Whoever takes part is a thread of its own, and the main one only joins: loom explores no switch of threads between
-//! what the main thread does and one that it has spawned (the model of a batch has one execution so, else a hundred).
+//! Whoever takes part is a thread of its own, and the main one only joins: where it took part itself, loom looked at a
+//! single execution of the model of a batch, and at a hundred so.
 
 use std::sync::Arc;
 

@@ -75,8 +75,8 @@ impl<T: Send> Channel<T> {
     /// Sends a value if there is room.
     ///
     /// # Errors
-    /// [`SendError`] without [`TimedOut`](SendError::TimedOut), with the value; [`Alone`](SendError::Alone) only where a
-    /// wait beside others has learnt it.
+    /// [`SendError`] without [`TimedOut`](SendError::TimedOut), with the value; [`Alone`](SendError::Alone) only where
+    /// a wait beside others has learnt it.
     #[inline]
     pub fn try_send(&mut self, value: T) -> Result<(), SendError<T>> {
         self.push(value).map_err(|e| self.not_sent(e))

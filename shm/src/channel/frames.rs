@@ -232,8 +232,8 @@ impl FrameChannel {
     /// Lends a frame if one is free.
     ///
     /// # Errors
-    /// [`SendError`] without [`TimedOut`](SendError::TimedOut); [`Alone`](SendError::Alone) only where a wait beside others
-    /// has learnt it.
+    /// [`SendError`] without [`TimedOut`](SendError::TimedOut); [`Alone`](SendError::Alone) only where a wait beside
+    /// others has learnt it.
     #[inline]
     pub fn try_loan(&mut self) -> Result<Frame<'_>, SendError<()>> {
         self.loan_until(Duration::ZERO, None)
@@ -297,8 +297,8 @@ impl FrameChannel {
     /// Receives the oldest frame if one is there.
     ///
     /// # Errors
-    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut); [`Alone`](RecvError::Alone) only where a wait beside others
-    /// has learnt it.
+    /// [`RecvError`] without [`TimedOut`](RecvError::TimedOut); [`Alone`](RecvError::Alone) only where a wait beside
+    /// others has learnt it.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Received<'_>, RecvError> {
         self.recv_until(None)

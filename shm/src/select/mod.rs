@@ -6,8 +6,8 @@
 //! | a task of any async runtime   | [`ready`] and the handles' own      | its runtime; the watcher's thread wakes it     |
 //! | a loop around poll(2), epoll  | [`Readiness`]                       | poll; the watcher's thread writes an eventfd   |
 //!
-//! The *watcher* is a thread that the first future or descriptor of a process starts; it sleeps at the bells of all that
-//! is waited for and runs nothing but wakers. A program that uses neither has no such thread.
+//! The *watcher* is a thread that the first future or descriptor of a process starts; it sleeps at the bells of all
+//! that is waited for and runs nothing but wakers. A program that uses neither has no such thread.
 //!
 //! **No wake is lost.** Whoever waits announces itself at every bell, looks at everything once more, and sleeps only if
 //! nothing was there; the kernel (or the watcher) compares every bell with what was announced before it sleeps. That is
@@ -158,8 +158,8 @@ pub enum SelectError {
     Nothing,
 }
 
-/// A thread's way of waiting for several things. Fair: who was ready last is asked last, so that a handle which is always
-/// ready does not hide the others.
+/// A thread's way of waiting for several things. Fair: who was ready last is asked last, so that a handle which is
+/// always ready does not hide the others.
 #[derive(Debug, Default)]
 pub struct Select {
     waiter: Option<Waiter>,

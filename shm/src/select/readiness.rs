@@ -24,8 +24,8 @@ impl Flag {
 
 /// A descriptor for a wait that happens elsewhere.
 ///
-/// [`arm`](Self::arm) says for what; from then on the descriptor ([`AsFd`]) is readable as soon as one of these things is
-/// ready, and stays so until it is armed again. It may become readable for nothing: always try, then arm, then poll.
+/// [`arm`](Self::arm) says for what; from then on the descriptor ([`AsFd`]) is readable as soon as one of these things
+/// is ready, and stays so until it is armed again. It may become readable for nothing: always try, then arm, then poll.
 ///
 /// Between processes it also becomes readable 20 times a second, so that whoever tries learns of a death.
 pub struct Readiness {
