@@ -102,6 +102,11 @@ impl Maker {
         Maker(FORKS.load(Ordering::Relaxed))
     }
 
+    /// How many forks lie between this process and the one that began.
+    pub(crate) fn forks(self) -> u32 {
+        self.0
+    }
+
     /// Whether this process is the one.
     #[inline(always)]
     pub(crate) fn is_this(self) -> bool {

@@ -2,7 +2,8 @@
 //! descriptor, as futures.
 //!
 //! # Safety
-//! A rank of its own forbids itself one system call, by a filter that lives through the call which installs it.
+//! A rank of its own forbids itself one system call, by a filter that lives through the call which installs it. A forked
+//! child waits in its one thread, and ends without coming back.
 #![allow(missing_docs)]
 #![allow(unsafe_code)]
 
@@ -260,6 +261,46 @@ fn a_future_that_is_dropped_takes_nothing_along() {
     });
     tx.send(9).expect("there is room");
     assert_eq!(pollster::block_on(rx.recv_async()), Ok(9));
+}
+
+/// Another thread may be in the middle of a wait when a process forks: its child waits all the same.
+#[test]
+fn a_forked_child_can_wait_whatever_its_parents_threads_were_doing() {
+    // In a rank of its own, which has no other threads than these.
+    let running = rank(|| {
+        let over = std::sync::Arc::new(std::sync::OnceLock::new());
+        let seen = over.clone();
+        let busy = thread::spawn(move || {
+            while seen.get().is_none() {
+                let mut rx = channel::<u8>(1).expect("memory");
+                let _other = rx.try_clone().expect("a handle");
+                let mut on = [rx.receiving()];
+                let mut wait = Box::pin(sapwood_shm::select::ready(&mut on));
+                let noop = std::task::Waker::noop();
+                assert!(wait.as_mut().poll(&mut std::task::Context::from_waker(noop)).is_pending());
+            }
+        });
+        for _ in 0..200 {
+            // SAFETY: the child waits, and ends without unwinding or coming back.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let found = pollster::block_on(sapwood_shm::select::ready(&mut [Waits::after(MILLI / 10)]));
+                // SAFETY: ends this process at once.
+                unsafe { libc::_exit(i32::from(found != Ok(0))) };
+            }
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let mut status = nix::sys::wait::WaitStatus::StillAlive;
+            until("the child has waited", || {
+                status =
+                    nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).expect("ours");
+                status != nix::sys::wait::WaitStatus::StillAlive
+            });
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
+        }
+        over.set(()).map_err(|()| "it was not over".to_owned())?;
+        busy.join().map_err(|_| "the other thread panicked".to_owned())
+    });
+    ended_well(running);
 }
 
 /// From here on futex_waitv(2) does not exist for this process.

@@ -201,6 +201,36 @@ fn a_wait_that_was_given_up_wakes_nobody() {
     assert_eq!(woken.0.load(Ordering::Acquire), 0);
 }
 
+/// Ends a wait when it goes, as an executor's waker does that has the task.
+struct Ends(u64);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        super::watcher::forget(self.0);
+    }
+}
+
+impl std::task::Wake for Ends {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn the_last_waker_may_end_another_wait_when_it_goes() {
+    let (say, said) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut handle = Handle::new();
+        let mut on = [handle.waits()];
+        let mut future = Box::pin(ready(&mut on));
+        let waker = Waker::from(Arc::new(Ends(super::watcher::ticket())));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        // Its entry has the last one.
+        drop(future);
+        let _ = say.send(());
+    });
+    assert_eq!(said.recv_timeout(LONG), Ok(()), "a waker was dropped under a lock that it wants");
+}
+
 struct Woken(<Real as Mem>::U32);
 
 impl std::task::Wake for Woken {

@@ -5,7 +5,8 @@
 //! waker that panics or comes back does no harm to the others.
 //!
 //! A watcher has room for what one wait of the kernel can hold, its own bell included; the next one is started when all
-//! are full, and none ever ends. A forked child has none of its parent's threads: it starts its own.
+//! are full, and none ever ends. A forked child has none of its parent's threads: it starts its own. Wakers are woken
+//! and dropped with no lock held, because that runs code of others.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,20 +66,26 @@ struct Watcher {
 }
 
 struct All {
-    maker: Maker,
     watchers: Vec<Arc<Watcher>>,
     tickets: u64,
 }
 
-static ALL: Mutex<Option<All>> = Mutex::new(None);
+/// How deep forks can be nested before a child may meet its ancestor's lock.
+const DEPTH: usize = 64;
 
+/// One for each depth of forks: another thread of the parent may have had the lock when it forked, and in the child nobody
+/// would ever give it back.
+static ALL: [Mutex<Option<All>>; DEPTH] = [const { Mutex::new(None) }; DEPTH];
+
+/// What `f` takes out of the lists it must return: wakers run code of others when they are dropped, which may come back
+/// here.
 fn with_all<R>(f: impl FnOnce(&mut All) -> R) -> R {
+    let depth = Maker::this().forks();
     // Nothing here panics in the middle of a change.
-    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    if all.as_ref().is_some_and(|all| !all.maker.is_this()) {
-        *all = None;
-    }
-    f(all.get_or_insert_with(|| All { maker: Maker::this(), watchers: Vec::new(), tickets: 0 }))
+    let mut all = ALL[depth as usize % DEPTH].lock().unwrap_or_else(PoisonError::into_inner);
+    // A future that a child has inherited from its parent must not end a wait of the child's.
+    let first = || All { watchers: Vec::new(), tickets: u64::from(depth) << 48 };
+    f(all.get_or_insert_with(first))
 }
 
 /// A number for the entries of one wait.
@@ -116,12 +123,15 @@ pub(super) fn add(entry: Entry) -> io::Result<()> {
 
 /// Forgets the entries of a wait that is over.
 pub(super) fn forget(ticket: u64) {
-    with_all(|all| {
+    let forgotten = with_all(|all| {
+        let mut forgotten = Vec::new();
         for watcher in &all.watchers {
             let mut entries = watcher.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.retain(|entry| entry.ticket != ticket);
+            forgotten.extend(entries.extract_if(.., |entry| entry.ticket == ticket));
         }
+        forgotten
     });
+    drop(forgotten);
 }
 
 impl Watcher {
