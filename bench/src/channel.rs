@@ -34,6 +34,8 @@ impl Threads {
             "wait_jobs" => jobs::jobs::<Ours>(self.0, n),
             "wait_idle" => {
                 let (mut empty, mut full) = (channel(words::CAPACITY)?, channel(words::CAPACITY)?);
+                // Whoever is alone is told so, and waits for nothing.
+                let _others = (empty.try_clone()?, full.try_clone()?);
                 two(|| idle(true, &mut empty), || idle(false, &mut full))
             }
             other => Err(format!("no bench {other} on channels between threads").into()),
