@@ -198,3 +198,34 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_add_up() {
+        const N: u64 = 50;
+        let sum = |bench, threads| Threads(threads).obey(bench, N).expect("it works").sum;
+        assert_eq!(sum("wait_pingpong", 2), words::pingpong_sum(N));
+        assert_eq!(sum("wait_pingpong", 4), channels::crowd_sum(4, N));
+        assert_eq!(sum("wait_mpmc", 4), words::shared_sum(N));
+        assert_eq!(sum("wait_jobs", 4), jobs::sum(N));
+        assert!(Threads(2).obey("knitting", N).is_err());
+    }
+
+    #[test]
+    fn who_waits_in_vain_waits_as_long_as_it_should() {
+        let said = Threads(2).obey("wait_idle", 1).expect("it works");
+        // Of 1e9; how much is for the bench to say, not for a test on a busy machine.
+        assert!(said.nanos > 0.0 && said.span.1 - said.span.0 >= 200_000_000, "{said:?}");
+    }
+
+    #[test]
+    fn a_channel_that_is_not_idle_is_noticed() {
+        let mut one = channel(4).expect("a channel");
+        let mut other = one.try_clone().expect("another handle");
+        Channel::send(&mut other, 7).expect("there is room");
+        assert!(idle(true, &mut one).expect_err("a word came").to_string().contains("Ok(7)"));
+    }
+}

@@ -8,7 +8,7 @@ use super::threads::{End, crowd};
 use super::{Failure, Said, timed, warm_up};
 
 /// Jobs under way at any time.
-pub(crate) const UNDER_WAY: u64 = 64;
+const UNDER_WAY: u64 = 64;
 /// Jobs that a queue holds: many more, so that one that takes long keeps nobody from taking the next ones.
 const PLACES: usize = 1024;
 
