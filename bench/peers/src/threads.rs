@@ -1,6 +1,6 @@
-//! Queues between threads. In the rows of rings every end tries and, where that fails, spins (one to one) or yields (two
-//! to two): none of them sleeps, which no queue's own waiting beats while all threads run. In those of channels it calls
-//! what waits by itself.
+//! Queues between threads. In the rows of rings every end tries and, where that fails, spins (one to one) or yields
+//! (two to two): none of them sleeps, which no queue's own waiting beats while all threads run. In the rows of channels
+//! it calls what waits by itself.
 
 use crate::flow::channels::{self, Channel, Many, Receiver, Sender};
 use crate::flow::jobs::{self, Pair};

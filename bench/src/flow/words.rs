@@ -19,19 +19,20 @@ pub(crate) trait Pop {
 }
 
 #[inline(always)]
-fn push<W: Wait>(to: &mut impl Push, word: u64) {
+fn push<W: Wait>(to: &mut impl Push, word: u64) -> Result<(), Failure> {
     let mut wait = W::begin();
     while !to.try_push(word) {
         wait.miss();
     }
+    Ok(())
 }
 
 #[inline(always)]
-fn pop<W: Wait>(from: &mut impl Pop) -> u64 {
+fn pop<W: Wait>(from: &mut impl Pop) -> Result<u64, Failure> {
     let mut wait = W::begin();
     loop {
         match from.try_pop() {
-            Some(word) => return word,
+            Some(word) => return Ok(word),
             None => wait.miss(),
         }
     }
@@ -49,7 +50,7 @@ pub(crate) fn pingpong<W: Wait>(
     from: &mut impl Pop,
     n: u64,
 ) -> Result<Said, Failure> {
-    pingpong_by(first, |word| Ok(push::<W>(to, word)), || Ok(pop::<W>(from)), n)
+    pingpong_by(first, |word| push::<W>(to, word), || pop::<W>(from), n)
 }
 
 /// The same by calls that wait by themselves and can fail.
@@ -85,7 +86,7 @@ pub(crate) fn pingpong_sum(n: u64) -> u64 {
 pub(crate) fn produce<W: Wait>(to: &mut impl Push, n: u64) -> Result<Said, Failure> {
     let mut sum = 0u64;
     let said = timed(n, |i| {
-        push::<W>(to, i + 1);
+        push::<W>(to, i + 1)?;
         sum = sum.wrapping_add(i + 1);
         Ok(())
     })?;
@@ -96,7 +97,7 @@ pub(crate) fn produce<W: Wait>(to: &mut impl Push, n: u64) -> Result<Said, Failu
 pub(crate) fn consume<W: Wait>(from: &mut impl Pop, n: u64) -> Result<Said, Failure> {
     let mut check = Check::default();
     let said = timed(n, |i| {
-        check.word(pop::<W>(from), i + 1);
+        check.word(pop::<W>(from)?, i + 1);
         Ok(())
     })?;
     check.of(said)
@@ -117,7 +118,7 @@ fn share(n: u64) -> u64 {
 
 /// Producer `who` of two: its number, and a count. The consumers have all of the sum.
 pub(crate) fn produce_shared<W: Wait>(to: &mut impl Push, who: u64, n: u64) -> Result<Said, Failure> {
-    produce_shared_by(|word| Ok(push::<W>(to, word)), who, n)
+    produce_shared_by(|word| push::<W>(to, word), who, n)
 }
 
 /// The same by calls that wait by themselves and can fail.
@@ -132,7 +133,7 @@ pub(crate) fn produce_shared_by(
 
 /// One of two consumers: takes half of all, and of each producer in its order.
 pub(crate) fn consume_shared<W: Wait>(from: &mut impl Pop, n: u64) -> Result<Said, Failure> {
-    consume_shared_by(|| Ok(pop::<W>(from)), n)
+    consume_shared_by(|| pop::<W>(from), n)
 }
 
 /// The same by calls that wait by themselves and can fail.
