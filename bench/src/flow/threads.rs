@@ -5,7 +5,7 @@ use std::thread;
 
 use super::serve::pin;
 use super::words::{self, Pop, Push};
-use super::{Failure, Said, Spin, Yield};
+use super::{Failure, Said, Spin, Yield, now};
 
 /// A way to make rings of words between threads.
 pub(crate) trait Ring {
@@ -57,13 +57,15 @@ pub(super) fn run<const N: usize>(ends: [End<'_>; N]) -> Result<[Said; N], Failu
     })
 }
 
-/// Runs ends in threads that no CPU is kept for, of which there are more than CPUs; they begin together.
+/// Runs ends in threads that no CPU is kept for, of which there are more than CPUs. They begin together, and that is
+/// when their spans begin: who warms up is in the way of others who do not any more.
 pub(super) fn crowd(ends: Vec<End<'_>>) -> Result<Vec<Said>, Failure> {
     let all = Barrier::new(ends.len());
     thread::scope(|scope| {
         let start = |end: End<'_>| {
             all.wait();
-            end()
+            let from = now();
+            end().map(|said| Said { span: (from, said.span.1), ..said })
         };
         let threads: Vec<_> = ends.into_iter().map(|end| scope.spawn(move || start(end))).collect();
         // All of them are heard, so that none of those that fail later is a panic of the scope.

@@ -17,7 +17,7 @@ const PINGPONG: What = What {
     figure: Figure::OneWay,
     sums: |_, ranks, n| match ranks {
         2 => Sums::Each(words::pingpong_sum(n)),
-        _ => Sums::Together(channels::crowd_sum(ranks, n)),
+        _ => Sums::Each(channels::crowd_sum(ranks, n)),
     },
 };
 const PINGPONG_PROCESSES: What = What {
