@@ -208,7 +208,7 @@ mod tests {
         const N: u64 = 50;
         let sum = |bench, threads| Threads(threads).obey(bench, N).expect("it works").sum;
         assert_eq!(sum("wait_pingpong", 2), words::pingpong_sum(N));
-        assert_eq!(sum("wait_pingpong", 4), channels::crowd_sum(4, N));
+        assert_eq!(sum("wait_pingpong", 4), channels::pingpong_sum(4, N));
         assert_eq!(sum("wait_mpmc", 4), words::shared_sum(N));
         assert_eq!(sum("wait_jobs", 4), jobs::sum(N));
         assert!(Threads(2).obey("knitting", N).is_err());

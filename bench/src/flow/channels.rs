@@ -67,10 +67,13 @@ pub(crate) fn pingpong<C: Channel>(threads: usize, n: u64) -> Result<Said, Failu
     Ok(Said { nanos: (said.span.1 - said.span.0) as f64 / rounds as f64, ..said })
 }
 
-/// What the pairs of a crowded [`pingpong`] must sum up to together.
-pub(crate) fn crowd_sum(threads: usize, n: u64) -> u64 {
+/// What a [`pingpong`] must sum up to: of two, either end; of more, all of them together.
+pub(crate) fn pingpong_sum(threads: usize, n: u64) -> u64 {
     let pairs = (threads / 2) as u64;
-    words::pingpong_sum(n.div_ceil(pairs)).wrapping_mul(2 * pairs)
+    match pairs {
+        1 => words::pingpong_sum(n),
+        _ => words::pingpong_sum(n.div_ceil(pairs)).wrapping_mul(2 * pairs),
+    }
 }
 
 /// Four threads: two producers, two consumers, one of each on every CPU where there are two.

@@ -288,9 +288,9 @@ fn threads_that_sleep_add_up() {
     let pingpong = |threads| channels::pingpong::<Sleeping>(threads, N).expect("it works").sum;
     assert_eq!(pingpong(2), words::pingpong_sum(N));
     for threads in [4, 8] {
-        assert_eq!(pingpong(threads), channels::crowd_sum(threads, N));
+        assert_eq!(pingpong(threads), channels::pingpong_sum(threads, N));
     }
-    assert_ne!(channels::crowd_sum(4, N), channels::crowd_sum(8, N));
+    assert_ne!(channels::pingpong_sum(4, N), channels::pingpong_sum(8, N));
     assert_eq!(channels::two_to_two::<Sleeping>(N).expect("it works").sum, words::shared_sum(N));
     for threads in [2, 4] {
         assert_eq!(jobs::jobs::<Pair<Sleeping>>(threads, N).expect("it works").sum, jobs::sum(N));

@@ -15,10 +15,7 @@ const PINGPONG: What = What {
     order: "wait_pingpong",
     peers: true,
     figure: Figure::OneWay,
-    sums: |_, ranks, n| match ranks {
-        2 => Sums::Each(words::pingpong_sum(n)),
-        _ => Sums::Each(channels::crowd_sum(ranks, n)),
-    },
+    sums: |_, ranks, n| Sums::Each(channels::pingpong_sum(ranks, n)),
 };
 const PINGPONG_PROCESSES: What = What {
     name: "chan.pingpong_processes",
