@@ -15,6 +15,6 @@ first() {
 {
   echo "# $(git describe --always --dirty), $(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
   echo
-  first cargo run --release -q -p sapwood-bench -- --suite floor,ring,shm,wire,collective,oversubscribed --peers \
+  first cargo run --release -q -p sapwood-bench -- --suite floor,ring,shm,channel,wire,collective,oversubscribed --peers \
     --json docs/bench/rows.jsonl
 } | tee docs/bench/table.md

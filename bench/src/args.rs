@@ -9,7 +9,7 @@ Measures Sapwood, the floor below it and its peers, side by side in one run.
 
     sapwood-bench --suite NAME[,NAME] [--peers] [--quick] [--json FILE] [--assert]
 
-    --suite   floor, ring, shm, wire, collective, oversubscribed (default: floor,collective)
+    --suite   floor, ring, shm, channel, wire, collective, oversubscribed (default: floor,collective)
     --peers   also the peers that bench/peers.sh has installed
     --quick   fewer and shorter turns: a smoke test, not a measurement
     --json    appends one line a measurement to FILE

@@ -7,6 +7,7 @@
 //! answers for all of them. `flow/serve.rs` has the other side, which the Rust peers share; `peers/mpi_driver.c` has
 //! its own.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -22,8 +23,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::flow::serve::{pin, serve};
-use crate::ring;
 use crate::work::{Tensors, measure};
+use crate::{channel, ring};
 
 /// A turn that takes longer is given up: peers can hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -269,6 +270,21 @@ pub(crate) fn serve_own(
                 rank,
                 || ring::Process::join(kind, rank, ranks),
                 |process, bench, bytes, n| process.obey(bench, bytes, n),
+            )
+        }
+        "channels" => serve(
+            directory,
+            rank,
+            || Ok::<_, Infallible>(channel::Threads(ranks)),
+            |threads, bench, _, n| threads.obey(bench, n),
+        ),
+        "channels-processes" => {
+            pin(rank)?;
+            serve(
+                directory,
+                rank,
+                || channel::Process::join(rank, ranks),
+                |process, bench, _, n| process.obey(bench, n),
             )
         }
         _ => {

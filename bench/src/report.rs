@@ -71,7 +71,10 @@ impl Row {
         let note = self.note.as_ref().map_or_else(String::new, |n| format!(",\"note\":\"{}\"", text(n)));
         let who = format!("\"bench\":\"{}\",\"peer\":\"{}\"", self.bench, text(&self.peer));
         let what = format!("\"size\":{},\"ranks\":{},\"unit\":\"{}\"", self.size, self.ranks, self.unit);
-        let figures = format!("\"median\":{:.1},\"p99\":{:.1},\"n\":{}", self.median, self.p99, self.n);
+        // A share of a CPU is far below one.
+        let digits = if self.unit == "s/s" { 7 } else { 1 };
+        let (median, p99) = (self.median, self.p99);
+        let figures = format!("\"median\":{median:.digits$},\"p99\":{p99:.digits$},\"n\":{}", self.n);
         format!("{{{who},{what},{figures}{note}}}")
     }
 
@@ -101,6 +104,7 @@ fn human(unit: &str, v: f64) -> String {
         "B/s" => format!("{:.1} GB/s", v / 1e9),
         "1/s" if v >= 1e6 => format!("{:.1} M/s", v / 1e6),
         "1/s" => format!("{:.0} k/s", v / 1e3),
+        "s/s" => format!("{v:.5} s/s"),
         _ => format!("{v:.0} {unit}"),
     }
 }
@@ -249,6 +253,13 @@ mod tests {
         let rows = [Row::measured("b", "sapwood", 8, 2, "ns", &[1.0], &[40.0, 50.0])];
         assert!(!table(&rows).contains("unsteady"));
         assert!(rows[0].json().ends_with(r#""n":1,"note":"one way 40 to 50 ns"}"#), "{}", rows[0].json());
+    }
+
+    #[test]
+    fn a_small_share_of_a_cpu_is_not_none() {
+        let idle = Row::measured("chan.idle", "sapwood", 8, 2, "s/s", &[0.00025], &[]);
+        assert!(idle.json().contains(r#""median":0.0002500,"#), "{}", idle.json());
+        assert!(table(&[idle]).contains("| 0.00025 s/s |"));
     }
 
     #[test]

@@ -342,6 +342,6 @@ fn patiently(mut come: impl FnMut() -> bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn unlink(segment: Option<&Arc<Segment>>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn unlink(segment: Option<&Arc<Segment>>) -> Result<(), Box<dyn Error>> {
     Ok(segment.ok_or("a ring without a segment")?.unlink()?)
 }

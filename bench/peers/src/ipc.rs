@@ -14,11 +14,16 @@ struct Channels {
     to: IpcBytesSender,
     from: IpcBytesReceiver,
     first: bool,
+    /// Whether it sleeps where there is nothing to receive.
+    sleeps: bool,
 }
 
 impl Channels {
-    /// Spins, since a wake-up would cost more than all the rest.
+    /// Spins, since a wake-up would cost more than all the rest, unless it is to sleep.
     fn next(&self) -> Result<Vec<u8>, Failure> {
+        if self.sleeps {
+            return self.from.recv().map_err(|e| e.to_string().into());
+        }
         loop {
             match self.from.try_recv() {
                 Ok(bytes) => return Ok(bytes),
@@ -68,9 +73,10 @@ impl PopRecords for Channels {
 
 impl Peer for Channels {
     fn obey(&mut self, bench: &str, bytes: usize, n: u64) -> Result<Said, Failure> {
+        self.sleeps = bench == "wait_pingpong";
         let batch = if bench == "msgrate" { BATCH } else { 1 };
         match (bench, self.first) {
-            ("pingpong", first) => messages::pingpong(first, self, bytes, n),
+            ("pingpong" | "wait_pingpong", first) => messages::pingpong(first, self, bytes, n),
             ("stream", first) => messages::stream(first, self, bytes, n),
             ("msgrate" | "msgrate_unbatched", true) => records::produce(self, n, batch),
             ("msgrate" | "msgrate_unbatched", false) => records::consume(self, n, batch),
@@ -88,17 +94,17 @@ fn join(place: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
         std::fs::write(&draft, name)?;
         std::fs::rename(draft, path)?; // whole, or not there
         let (_, (to, from)) = server.accept().map_err(|e| e.to_string())?;
-        return Ok(Box::new(Channels { to, from, first: true }));
+        return Ok(Box::new(Channels { to, from, first: true, sleeps: false }));
     }
     let name = patiently(|| std::fs::read_to_string(&path).ok())?;
     let (to_me, from) = ipc::bytes_channel()?;
     let (to, from_me) = ipc::bytes_channel()?;
     let hello = IpcSender::<Hello>::connect(name)?;
     hello.send((to_me, from_me)).map_err(|e| e.to_string())?;
-    Ok(Box::new(Channels { to, from, first: false }))
+    Ok(Box::new(Channels { to, from, first: false, sleeps: false }))
 }
 
 pub(crate) fn entry() -> Entry {
-    let orders = "pingpong,msgrate,msgrate_unbatched,stream";
+    let orders = "pingpong,msgrate,msgrate_unbatched,stream,wait_pingpong";
     Entry { kind: "ipc-channel", package: Some("ipc-channel"), threads: false, orders, join }
 }

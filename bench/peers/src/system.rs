@@ -114,7 +114,7 @@ impl Peer for Stream {
     fn obey(&mut self, bench: &str, bytes: usize, n: u64) -> Result<Said, Failure> {
         let batch = if bench == "msgrate" { BATCH } else { 1 };
         match (bench, self.first) {
-            ("pingpong", first) => messages::pingpong(first, self, bytes, n),
+            ("pingpong" | "wait_pingpong", first) => messages::pingpong(first, self, bytes, n),
             ("stream", first) => messages::stream(first, self, bytes, n),
             ("msgrate" | "msgrate_unbatched", true) => records::produce(self, n, batch),
             ("msgrate" | "msgrate_unbatched", false) => records::consume(self, n, batch),
@@ -186,8 +186,8 @@ impl Pop for Queue {
 impl Peer for Queue {
     fn obey(&mut self, bench: &str, _bytes: usize, n: u64) -> Result<Said, Failure> {
         match (bench, self.rank) {
-            ("mpmc", who @ 0..2) => words::produce_shared::<Yield>(self, who as u64, n),
-            ("mpmc", _) => words::consume_shared::<Yield>(self, n),
+            ("mpmc" | "wait_mpmc", who @ 0..2) => words::produce_shared::<Yield>(self, who as u64, n),
+            ("mpmc" | "wait_mpmc", _) => words::consume_shared::<Yield>(self, n),
             (other, _) => Err(format!("no bench {other} on a shared pipe").into()),
         }
     }
@@ -197,10 +197,13 @@ pub(crate) fn entries() -> Vec<Entry> {
     let entry = |kind, orders, join| Entry { kind, package: None, threads: false, orders, join };
     const ORDERS: &str = "pingpong,msgrate,msgrate_unbatched,stream";
     const PIPES: &str = "pingpong,msgrate,msgrate_unbatched,stream,mpmc";
+    // Those that don't spin sleep in every row.
+    const SLEEPING: &str = "pingpong,msgrate,msgrate_unbatched,stream,wait_pingpong";
+    const SLEEPING_PIPES: &str = "pingpong,msgrate,msgrate_unbatched,stream,mpmc,wait_pingpong,wait_mpmc";
     vec![
-        entry("unix-socket", ORDERS, |place| socket(place, false)),
+        entry("unix-socket", SLEEPING, |place| socket(place, false)),
         entry("unix-socket-spin", ORDERS, |place| socket(place, true)),
-        entry("pipe", PIPES, |place| pipes(place, false)),
+        entry("pipe", SLEEPING_PIPES, |place| pipes(place, false)),
         entry("pipe-spin", PIPES, |place| pipes(place, true)),
     ]
 }

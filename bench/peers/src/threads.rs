@@ -1,37 +1,71 @@
-//! Queues between threads. Every end tries and, where that fails, spins (one to one) or yields (two to two): none of
-//! them sleeps, which no queue's own waiting beats while all threads run.
+//! Queues between threads. In the rows of rings every end tries and, where that fails, spins (one to one) or yields
+//! (two to two): none of them sleeps, which no queue's own waiting beats while all threads run. In the rows of channels
+//! it calls what waits by itself.
 
+use crate::flow::channels::{self, Channel, Many, Receiver, Sender};
+use crate::flow::jobs::{self, Pair};
 use crate::flow::threads::{Ring, SharedRing, one_to_one, two_to_two};
 use crate::flow::words::{Pop, Push};
 use crate::flow::{Failure, Said};
 use crate::{Entry, Peer, Place};
 
+#[allow(dead_code)] // where all such peers are left out
 const ONE_TO_ONE: &str = "pingpong,spsc";
+#[allow(dead_code)] // the same
 const ALL: &str = "pingpong,spsc,mpmc";
+const ALL_AND_WAITING: &str = "pingpong,spsc,mpmc,wait_pingpong,wait_mpmc,wait_jobs";
+const ONE_TO_ONE_AND_WAITING: &str = "pingpong,spsc,wait_pingpong";
 
 /// Runs the orders on one kind of queue.
 struct Threads {
+    ranks: usize,
+    waiting: Option<fn(&str, usize, u64) -> Result<Said, Failure>>,
     one_to_one: fn(&str, u64) -> Result<Said, Failure>,
     two_to_two: Option<fn(u64) -> Result<Said, Failure>>,
 }
 
 impl Peer for Threads {
     fn obey(&mut self, bench: &str, _bytes: usize, n: u64) -> Result<Said, Failure> {
-        match (bench, self.two_to_two) {
-            ("mpmc", Some(run)) => run(n),
+        match (bench, self.two_to_two, self.waiting) {
+            ("mpmc", Some(run), _) => run(n),
+            (bench, _, Some(run)) if bench.starts_with("wait_") => run(bench, self.ranks, n),
             _ => (self.one_to_one)(bench, n),
         }
     }
 }
 
 #[allow(dead_code)] // where all such peers are left out
-fn pair<R: Ring>(_: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
-    Ok(Box::new(Threads { one_to_one: one_to_one::<R>, two_to_two: None }))
+fn pair<R: Ring>(place: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
+    let (ranks, one_to_one) = (place.ranks, one_to_one::<R>);
+    Ok(Box::new(Threads { ranks, waiting: None, one_to_one, two_to_two: None }))
+}
+
+/// One that can wait, of one to one.
+fn waiting_pair<R: Ring + Channel>(place: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
+    let waiting = |order: &str, ranks, n| match order {
+        "wait_pingpong" => channels::pingpong::<R>(ranks, n),
+        other => Err(format!("no bench {other} on a channel with one receiver").into()),
+    };
+    let (ranks, one_to_one) = (place.ranks, one_to_one::<R>);
+    Ok(Box::new(Threads { ranks, waiting: Some(waiting), one_to_one, two_to_two: None }))
 }
 
 #[allow(dead_code)] // the same
-fn many<R: Ring + SharedRing>(_: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
-    Ok(Box::new(Threads { one_to_one: one_to_one::<R>, two_to_two: Some(two_to_two::<R>) }))
+fn many<R: Ring + SharedRing>(place: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
+    let (ranks, one_to_one) = (place.ranks, one_to_one::<R>);
+    Ok(Box::new(Threads { ranks, waiting: None, one_to_one, two_to_two: Some(two_to_two::<R>) }))
+}
+
+#[allow(dead_code)] // the same
+fn waiting_many<R: Ring + SharedRing + Many>(place: &Place<'_>) -> Result<Box<dyn Peer>, Failure> {
+    let waiting = |order: &str, ranks, n| match order {
+        "wait_pingpong" => channels::pingpong::<R>(ranks, n),
+        "wait_mpmc" => channels::two_to_two::<R>(n),
+        "wait_jobs" => jobs::jobs::<Pair<R>>(ranks, n),
+        other => Err(format!("no bench {other} on a channel").into()),
+    };
+    let (ranks, one_to_one) = (place.ranks, one_to_one::<R>);
+    Ok(Box::new(Threads { ranks, waiting: Some(waiting), one_to_one, two_to_two: Some(two_to_two::<R>) }))
 }
 
 /// A queue whose ends are these types, made by this expression, with these two calls.
@@ -73,6 +107,47 @@ macro_rules! shared {
             fn ring(capacity: usize) -> Result<([$tx; 2], [$rx; 2]), Failure> {
                 let (tx, rx) = <$name as Ring>::ring(capacity)?;
                 Ok(([tx.clone(), tx], [rx.clone(), rx]))
+            }
+        }
+    };
+}
+
+/// The calls of a queue's ends that wait by themselves: all of these are called `send` and `recv`.
+macro_rules! waits {
+    ($name:ident, $tx:ty, $rx:ty) => {
+        impl Sender for $tx {
+            #[inline(always)]
+            fn send(&mut self, word: u64) -> Result<(), Failure> {
+                Ok(<$tx>::send(self, word)?)
+            }
+        }
+        impl Receiver for $rx {
+            #[inline(always)]
+            fn recv(&mut self) -> Result<u64, Failure> {
+                Ok(<$rx>::recv(self)?)
+            }
+        }
+        impl Channel for $name {
+            type Tx = $tx;
+            type Rx = $rx;
+            fn channel(capacity: usize) -> Result<($tx, $rx), Failure> {
+                <$name as Ring>::ring(capacity)
+            }
+        }
+    };
+}
+
+/// The same where ends can be cloned.
+#[allow(unused_macros)]
+macro_rules! waits_shared {
+    ($name:ident, $tx:ty, $rx:ty) => {
+        waits!($name, $tx, $rx);
+        impl Many for $name {
+            fn another_tx(tx: &$tx) -> Result<$tx, Failure> {
+                Ok(tx.clone())
+            }
+            fn another_rx(rx: &$rx) -> Result<$rx, Failure> {
+                Ok(rx.clone())
             }
         }
     };
@@ -132,6 +207,8 @@ queue!(
 );
 #[cfg(feature = "crossbeam-channel")]
 shared!(Crossbeam, crossbeam_channel::Sender<u64>, crossbeam_channel::Receiver<u64>);
+#[cfg(feature = "crossbeam-channel")]
+waits_shared!(Crossbeam, crossbeam_channel::Sender<u64>, crossbeam_channel::Receiver<u64>);
 
 #[cfg(feature = "kanal")]
 queue!(
@@ -144,6 +221,8 @@ queue!(
 );
 #[cfg(feature = "kanal")]
 shared!(Kanal, kanal::Sender<u64>, kanal::Receiver<u64>);
+#[cfg(feature = "kanal")]
+waits_shared!(Kanal, kanal::Sender<u64>, kanal::Receiver<u64>);
 
 #[cfg(feature = "flume")]
 queue!(
@@ -156,6 +235,8 @@ queue!(
 );
 #[cfg(feature = "flume")]
 shared!(Flume, flume::Sender<u64>, flume::Receiver<u64>);
+#[cfg(feature = "flume")]
+waits_shared!(Flume, flume::Sender<u64>, flume::Receiver<u64>);
 
 #[cfg(feature = "concurrent-queue")]
 mod queue_ends {
@@ -187,6 +268,8 @@ queue!(
     |from| from.try_recv().ok()
 );
 
+waits!(Std, std::sync::mpsc::SyncSender<u64>, std::sync::mpsc::Receiver<u64>);
+
 type Join = fn(&Place<'_>) -> Result<Box<dyn Peer>, Failure>;
 
 pub(crate) fn entries() -> Vec<Entry> {
@@ -197,13 +280,13 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "ringbuf")]
         entry("ringbuf", Some("ringbuf"), ONE_TO_ONE, pair::<Ringbuf>),
         #[cfg(feature = "crossbeam-channel")]
-        entry("crossbeam-channel", Some("crossbeam-channel"), ALL, many::<Crossbeam>),
+        entry("crossbeam-channel", Some("crossbeam-channel"), ALL_AND_WAITING, waiting_many::<Crossbeam>),
         #[cfg(feature = "kanal")]
-        entry("kanal", Some("kanal"), ALL, many::<Kanal>),
+        entry("kanal", Some("kanal"), ALL_AND_WAITING, waiting_many::<Kanal>),
         #[cfg(feature = "concurrent-queue")]
         entry("concurrent-queue", Some("concurrent-queue"), ALL, many::<Queue>),
         #[cfg(feature = "flume")]
-        entry("flume", Some("flume"), ALL, many::<Flume>),
-        entry("std-mpsc", None, ONE_TO_ONE, pair::<Std>),
+        entry("flume", Some("flume"), ALL_AND_WAITING, waiting_many::<Flume>),
+        entry("std-mpsc", None, ONE_TO_ONE_AND_WAITING, waiting_pair::<Std>),
     ]
 }

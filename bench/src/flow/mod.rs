@@ -5,6 +5,8 @@
 //! sends and another receives, each takes the time of its own N messages in the middle of the stream, and the slower
 //! one's counts. Nobody leaves a loop early: a message that is not the expected one is remembered, and told at the end.
 
+pub(crate) mod channels;
+pub(crate) mod jobs;
 pub(crate) mod messages;
 pub(crate) mod records;
 pub(crate) mod serve;
@@ -53,7 +55,7 @@ impl Said {
 }
 
 /// Nanoseconds of the clock that all processes of the machine share.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // Fails for clocks that do not exist, and this one always does.
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)

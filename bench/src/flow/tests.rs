@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
+use super::channels::{self, Channel, Many};
+use super::jobs::{self, Owner, Pair, Worker};
 use super::messages::{self, Loans, Messages};
 use super::records::{self, BATCH, PopRecords, PushRecords, Record};
-use super::threads::{Ends, Ring, SharedRing, one_to_one, two, two_to_two};
+use super::threads::{Ends, Ring, SharedRing, crowd, one_to_one, two, two_to_two};
 use super::words::{self, Pop, Push};
-use super::{Failure, Spin, warm_up};
+use super::{Failure, Said, Spin, warm_up};
 
 const N: u64 = 50;
 
@@ -240,8 +242,107 @@ fn an_echo_is_not_an_answer() {
         for _ in 0..warm_up(1) + 1 {
             b.0.send(b.1.recv()?)?;
         }
-        Ok(super::Said { nanos: 0.0, sum: 0, span: (0, 0) })
+        Ok(Said { nanos: 0.0, sum: 0, span: (0, 0) })
     };
     let said = two(|| messages::pingpong(true, &mut a, 64, 1), echo);
     assert!(said.expect_err("nobody answered").to_string().contains("out of order"));
+}
+
+/// A channel of the standard library whose receiving end is shared.
+struct Sleeping;
+
+type Shared = Arc<Mutex<Receiver<u64>>>;
+
+impl channels::Sender for SyncSender<u64> {
+    fn send(&mut self, word: u64) -> Result<(), Failure> {
+        Ok(SyncSender::send(self, word)?)
+    }
+}
+
+impl channels::Receiver for Shared {
+    fn recv(&mut self) -> Result<u64, Failure> {
+        Ok(self.lock().expect("no panic").recv()?)
+    }
+}
+
+impl Channel for Sleeping {
+    type Tx = SyncSender<u64>;
+    type Rx = Shared;
+    fn channel(capacity: usize) -> Result<(Self::Tx, Self::Rx), Failure> {
+        let (tx, rx) = sync_channel(capacity);
+        Ok((tx, Arc::new(Mutex::new(rx))))
+    }
+}
+
+impl Many for Sleeping {
+    fn another_tx(tx: &Self::Tx) -> Result<Self::Tx, Failure> {
+        Ok(tx.clone())
+    }
+    fn another_rx(rx: &Self::Rx) -> Result<Self::Rx, Failure> {
+        Ok(rx.clone())
+    }
+}
+
+#[test]
+fn threads_that_sleep_add_up() {
+    let pingpong = |threads| channels::pingpong::<Sleeping>(threads, N).expect("it works").sum;
+    assert_eq!(pingpong(2), words::pingpong_sum(N));
+    for threads in [4, 8] {
+        assert_eq!(pingpong(threads), channels::pingpong_sum(threads, N));
+    }
+    assert_ne!(channels::pingpong_sum(4, N), channels::pingpong_sum(8, N));
+    assert_eq!(channels::two_to_two::<Sleeping>(N).expect("it works").sum, words::shared_sum(N));
+    for threads in [2, 4] {
+        assert_eq!(jobs::jobs::<Pair<Sleeping>>(threads, N).expect("it works").sum, jobs::sum(N));
+    }
+    assert_ne!(jobs::sum(N), jobs::sum(N + 1));
+}
+
+#[test]
+fn an_end_that_fails_in_a_crowd_is_told() {
+    let fine = || Ok(Said { nanos: 0.0, sum: 1, span: (0, 0) });
+    assert_eq!(crowd(vec![Box::new(fine), Box::new(fine)]).expect("both are fine").len(), 2);
+    let said = crowd(vec![Box::new(fine), Box::new(|| Err("no more".into()))]);
+    assert_eq!(said.expect_err("one has failed").to_string(), "no more");
+}
+
+/// Has each job done twice; the answers that are too many go to nobody.
+struct Twice;
+
+struct TwiceOwner(jobs::PairEnd<Sleeping>);
+
+impl jobs::Queue for Twice {
+    type Owner = TwiceOwner;
+    type Worker = jobs::PairEnd<Sleeping>;
+    fn queue(capacity: usize, workers: usize) -> Result<(Self::Owner, Vec<Self::Worker>), Failure> {
+        let (owner, workers) = <Pair<Sleeping> as jobs::Queue>::queue(capacity, workers)?;
+        Ok((TwiceOwner(owner), workers))
+    }
+}
+
+impl Owner for TwiceOwner {
+    fn submit(&mut self, job: u64) -> Result<(), Failure> {
+        self.0.submit(job)?;
+        self.0.submit(job)
+    }
+
+    fn answer(&mut self) -> Result<u64, Failure> {
+        self.0.answer()
+    }
+}
+
+#[test]
+fn a_job_that_is_done_twice_is_noticed() {
+    assert_ne!(jobs::jobs::<Twice>(3, N).expect("it works").sum, jobs::sum(N));
+}
+
+#[test]
+fn a_worker_ends_with_its_owner() {
+    let (mut owner, mut workers) = <Pair<Sleeping> as jobs::Queue>::queue(4, 1).expect("a queue");
+    let worker = &mut workers[0];
+    owner.submit(5).expect("there is room");
+    assert!(worker.work(|job| job + 1).expect("a job"));
+    assert_eq!(owner.answer().expect("an answer"), 6);
+    drop(owner);
+    assert!(!worker.work(|_| unreachable!("nobody submits")).expect("it is told"));
 }

@@ -1,10 +1,11 @@
 //! Rings between threads of one process, which answers for all of them.
 
+use std::sync::Barrier;
 use std::thread;
 
 use super::serve::pin;
 use super::words::{self, Pop, Push};
-use super::{Failure, Said, Spin, Yield};
+use super::{Failure, Said, Spin, Yield, now};
 
 /// A way to make rings of words between threads.
 pub(crate) trait Ring {
@@ -29,14 +30,15 @@ pub(crate) trait SharedRing {
 /// Two of either.
 pub(crate) type Ends<Tx, Rx> = ([Tx; 2], [Rx; 2]);
 
+/// What an end does while it is measured.
+pub(super) type End<'a> = Box<dyn FnOnce() -> Result<Said, Failure> + Send + 'a>;
+
 /// On lines of its own: ends keep positions beside their pointers, and two ends on one line would slow each other down.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(pub(super) T);
 
 /// Runs every end in a thread of its own, pinned as the rank of its place is.
-fn run<const N: usize>(
-    ends: [Box<dyn FnOnce() -> Result<Said, Failure> + Send + '_>; N],
-) -> Result<[Said; N], Failure> {
+pub(super) fn run<const N: usize>(ends: [End<'_>; N]) -> Result<[Said; N], Failure> {
     let mut said = [Said { nanos: 0.0, sum: 0, span: (0, 0) }; N];
     thread::scope(|scope| {
         let threads: Vec<_> = (0..N)
@@ -52,6 +54,23 @@ fn run<const N: usize>(
             *said = thread.join().map_err(|_| "a thread panicked")??;
         }
         Ok(said)
+    })
+}
+
+/// Runs ends in threads that no CPU is kept for, of which there are more than CPUs. They begin together, and that is
+/// when their spans begin: who warms up is in the way of others who do not any more.
+pub(super) fn crowd(ends: Vec<End<'_>>) -> Result<Vec<Said>, Failure> {
+    let all = Barrier::new(ends.len());
+    thread::scope(|scope| {
+        let start = |end: End<'_>| {
+            all.wait();
+            let from = now();
+            end().map(|said| Said { span: (from, said.span.1), ..said })
+        };
+        let threads: Vec<_> = ends.into_iter().map(|end| scope.spawn(move || start(end))).collect();
+        // All of them are heard, so that none of those that fail later is a panic of the scope.
+        let said: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        said.into_iter().map(|said| said.map_err(|_| "a thread panicked")?).collect()
     })
 }
 

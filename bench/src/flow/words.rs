@@ -19,19 +19,20 @@ pub(crate) trait Pop {
 }
 
 #[inline(always)]
-fn push<W: Wait>(to: &mut impl Push, word: u64) {
+fn push<W: Wait>(to: &mut impl Push, word: u64) -> Result<(), Failure> {
     let mut wait = W::begin();
     while !to.try_push(word) {
         wait.miss();
     }
+    Ok(())
 }
 
 #[inline(always)]
-fn pop<W: Wait>(from: &mut impl Pop) -> u64 {
+fn pop<W: Wait>(from: &mut impl Pop) -> Result<u64, Failure> {
     let mut wait = W::begin();
     loop {
         match from.try_pop() {
-            Some(word) => return word,
+            Some(word) => return Ok(word),
             None => wait.miss(),
         }
     }
@@ -49,15 +50,26 @@ pub(crate) fn pingpong<W: Wait>(
     from: &mut impl Pop,
     n: u64,
 ) -> Result<Said, Failure> {
+    pingpong_by(first, |word| push::<W>(to, word), || pop::<W>(from), n)
+}
+
+/// The same by calls that wait by themselves and can fail.
+#[inline(always)]
+pub(crate) fn pingpong_by(
+    first: bool,
+    mut send: impl FnMut(u64) -> Result<(), Failure>,
+    mut recv: impl FnMut() -> Result<u64, Failure>,
+    n: u64,
+) -> Result<Said, Failure> {
     let mut check = Check::default();
     let said = timed(n, |r| {
         let (out, back) = ball(r);
         if first {
-            push::<W>(to, out);
-            check.word(pop::<W>(from), back);
+            send(out)?;
+            check.word(recv()?, back);
         } else {
-            check.word(pop::<W>(from), out);
-            push::<W>(to, back);
+            check.word(recv()?, out);
+            send(back)?;
         }
         check.sum = check.sum.wrapping_add(if first { out } else { back });
         Ok(())
@@ -74,7 +86,7 @@ pub(crate) fn pingpong_sum(n: u64) -> u64 {
 pub(crate) fn produce<W: Wait>(to: &mut impl Push, n: u64) -> Result<Said, Failure> {
     let mut sum = 0u64;
     let said = timed(n, |i| {
-        push::<W>(to, i + 1);
+        push::<W>(to, i + 1)?;
         sum = sum.wrapping_add(i + 1);
         Ok(())
     })?;
@@ -85,7 +97,7 @@ pub(crate) fn produce<W: Wait>(to: &mut impl Push, n: u64) -> Result<Said, Failu
 pub(crate) fn consume<W: Wait>(from: &mut impl Pop, n: u64) -> Result<Said, Failure> {
     let mut check = Check::default();
     let said = timed(n, |i| {
-        check.word(pop::<W>(from), i + 1);
+        check.word(pop::<W>(from)?, i + 1);
         Ok(())
     })?;
     check.of(said)
@@ -106,17 +118,33 @@ fn share(n: u64) -> u64 {
 
 /// Producer `who` of two: its number, and a count. The consumers have all of the sum.
 pub(crate) fn produce_shared<W: Wait>(to: &mut impl Push, who: u64, n: u64) -> Result<Said, Failure> {
-    timed(share(n), |i| {
-        push::<W>(to, (i + 1) << 1 | who);
-        Ok(())
-    })
+    produce_shared_by(|word| push::<W>(to, word), who, n)
+}
+
+/// The same by calls that wait by themselves and can fail.
+#[inline(always)]
+pub(crate) fn produce_shared_by(
+    mut send: impl FnMut(u64) -> Result<(), Failure>,
+    who: u64,
+    n: u64,
+) -> Result<Said, Failure> {
+    timed(share(n), |i| send((i + 1) << 1 | who))
 }
 
 /// One of two consumers: takes half of all, and of each producer in its order.
 pub(crate) fn consume_shared<W: Wait>(from: &mut impl Pop, n: u64) -> Result<Said, Failure> {
+    consume_shared_by(|| pop::<W>(from), n)
+}
+
+/// The same by calls that wait by themselves and can fail.
+#[inline(always)]
+pub(crate) fn consume_shared_by(
+    mut recv: impl FnMut() -> Result<u64, Failure>,
+    n: u64,
+) -> Result<Said, Failure> {
     let (mut last, mut sum, mut ordered) = ([0u64; SIDES as usize], 0u64, true);
     let said = timed(share(n), |_| {
-        let word = pop::<W>(from);
+        let word = recv()?;
         let last = &mut last[(word & 1) as usize];
         ordered &= word >> 1 > *last;
         *last = word >> 1;

@@ -1,5 +1,6 @@
 //! The suites: which rows, and who takes part.
 
+mod channel;
 mod collective;
 mod floor;
 mod ring;
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
             "floor" => floor::run(&effort, &mut rows)?,
             "ring" => ring::run(&effort, args.peers, &mut rows)?,
             "shm" => shm::run(&effort, args.peers, &mut rows)?,
+            "channel" => channel::run(&effort, args.peers, &mut rows)?,
             "wire" => wire::run(&effort, &mut rows)?,
             "collective" => collective::run(&effort, args.peers, &mut rows)?,
             "oversubscribed" => collective::oversubscribed(&effort, args.peers, &mut rows)?,
