@@ -7,17 +7,19 @@ use sapwood_shm::queue::{Job, Outcome, Owner, WorkQueue, Worker};
 use sapwood_shm::{Error, Segment, Spec};
 
 use super::rings::{Value, read};
-use super::{NOW, Object, World};
+use super::{NOW, Object, SEATS, World};
 
 const CAPACITY: usize = 4;
 const BYTES: usize = 100;
+/// Messages at a time: those of the dead are delivered first, and one may be of each seat.
+const MOST: usize = CAPACITY + SEATS;
 
 /// A channel of values.
 pub(crate) struct Values(Channel<Value>);
 
 impl Object for Values {
     fn spec() -> Result<Spec, Error> {
-        channel::spec::<Value>(CAPACITY, 4)
+        channel::spec::<Value>(CAPACITY, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -47,7 +49,7 @@ impl Object for Values {
                 }
             }
         }
-        assert!(some.len() <= many && c.len() <= CAPACITY, "{} of {many}; {}", some.len(), c.len());
+        assert!(some.len() <= many && c.len() <= MOST, "{} of {many}; {}", some.len(), c.len());
     }
 
     fn works(handles: &mut [Self]) {
@@ -63,7 +65,7 @@ pub(crate) struct Frames(FrameChannel);
 
 impl Object for Frames {
     fn spec() -> Result<Spec, Error> {
-        channel::frame_spec(CAPACITY, BYTES, 4)
+        channel::frame_spec(CAPACITY, BYTES, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -105,7 +107,7 @@ impl Object for Frames {
             12 => drop(world.said("recv text", c.recv_value::<String>())),
             13 => {
                 let _ = (c.state(), c.is_closed(), c.is_empty(), c.stats());
-                assert!(c.len() <= CAPACITY && c.seat() < 4);
+                assert!(c.len() <= MOST && c.seat() < SEATS);
             }
             14 => {
                 if let Some(other) = world.said("clone", c.try_clone()) {

@@ -6,7 +6,7 @@ use sapwood_shm::barrier::{self, Barrier};
 use sapwood_shm::mutex::{self, LockError, Mutex};
 use sapwood_shm::{Error, Segment, Spec};
 
-use super::{NOW, Object, World};
+use super::{NOW, Object, SEATS, World};
 
 type Value = [u64; 4];
 
@@ -15,7 +15,7 @@ pub(crate) struct Lock(Mutex<Value>);
 
 impl Object for Lock {
     fn spec() -> Result<Spec, Error> {
-        mutex::spec::<Value>(4)
+        mutex::spec::<Value>(SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -82,16 +82,19 @@ impl<const N: usize> Object for Meeting<N> {
     }
 
     fn works(handles: &mut [Self]) {
-        let patience = super::PATIENCE;
-        std::thread::scope(|s| {
-            for Meeting(barrier) in handles {
-                s.spawn(move || {
-                    for i in 1..4 {
-                        let arrived = barrier.wait_timeout(patience).expect("all come");
-                        assert_eq!(arrived.generation, i);
-                    }
-                });
+        let meet = |barrier: &mut Barrier| {
+            for i in 1..4 {
+                let arrived = barrier.wait_timeout(super::PATIENCE).expect("all come");
+                assert_eq!(arrived.generation, i);
             }
+        };
+        let Some((Meeting(here), others)) = handles.split_first_mut() else { return };
+        std::thread::scope(|s| {
+            let others = others.iter_mut().map(|Meeting(there)| s.spawn(|| meet(there)));
+            let others: Vec<_> = others.collect();
+            meet(here);
+            // The scope's own end does not wait for what a thread frees last, and would be called a leak.
+            others.into_iter().for_each(|other| other.join().expect("all come"));
         });
     }
 }

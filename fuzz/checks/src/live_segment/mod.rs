@@ -28,6 +28,8 @@ use crate::input::Input;
 use peer::Peer;
 pub(crate) use seeds::seeds;
 
+/// Seats of most segments here: one more than handles, so that a seat can be lost.
+pub(crate) const SEATS: usize = 4;
 /// For calls that would wait.
 pub(crate) const NOW: Duration = Duration::ZERO;
 /// Far longer than anything takes that waits for nobody, also on a machine that runs something else meanwhile.
@@ -224,6 +226,19 @@ mod tests {
         }
     }
 
-    /// Each comes of a word that was overwritten: nobody is dead here, nobody forks, and no call is interrupted.
-    const SEEN: [&str; 0] = [];
+    /// Each comes of a word that was overwritten: nobody is dead here, and everybody closes what he leaves.
+    const SEEN: [&str; 12] = [
+        "adopt open: Other",
+        "adopt: Other",
+        "attach: SeatSpoilt",
+        "finish: NotHeld",
+        "lock of: OwnerDied",
+        "push: Busy",
+        "receive: Bad",
+        "recv text: Decode",
+        "recv: Bad",
+        "submit: Busy",
+        "wait: PeerDied",
+        "wait: PeerLeft",
+    ];
 }

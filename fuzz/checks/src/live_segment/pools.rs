@@ -6,7 +6,7 @@ use sapwood_shm::bufs::{self, Descriptor, OpenBuf, Pool, SharedBuf, UniqueBuf};
 use sapwood_shm::{Error, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Object, World};
+use super::{Object, SEATS, World};
 
 const BLOCKS: usize = 4;
 const BYTES: usize = 192;
@@ -24,7 +24,7 @@ pub(crate) struct Buffers(Pool, Vec<Held>);
 
 impl Object for Buffers {
     fn spec() -> Result<Spec, Error> {
-        bufs::spec(BLOCKS, BYTES, 4)
+        bufs::spec(BLOCKS, BYTES, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -57,7 +57,7 @@ impl Object for Buffers {
             }
             15 => {
                 let stats = self.0.stats();
-                assert!(stats.held as usize <= BLOCKS && self.0.seat() < 4, "{stats:?}");
+                assert!(stats.held as usize <= BLOCKS && self.0.seat() < SEATS, "{stats:?}");
                 assert!(stats.in_flight as usize <= BLOCKS * bufs::IN_FLIGHT, "{stats:?}");
             }
             _ => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc};
 use sapwood_shm::{Error, Segment, Spec};
 
-use super::{Object, World};
+use super::{Object, SEATS, World};
 
 pub(crate) type Value = [u64; 3];
 const CAPACITY: usize = 4;
@@ -16,7 +16,7 @@ pub(crate) struct Many(mpmc::Ring<Value>);
 
 impl Object for Many {
     fn spec() -> Result<Spec, Error> {
-        mpmc::spec::<Value>(CAPACITY, 4)
+        mpmc::spec::<Value>(CAPACITY, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -35,7 +35,7 @@ impl Object for Many {
                 });
                 world.said("pop with", popped);
             }
-            13 => assert!(ring.others() < 4 && ring.seat() < 4),
+            13 => assert!(ring.others() < SEATS && ring.seat() < SEATS),
             14 => drop((ring.stats(), ring.is_closed(), ring.is_empty())),
             _ if world.input.u8() == 1 => ring.close(),
             _ => {}
@@ -56,7 +56,7 @@ pub(crate) struct Loans(frames::Frames);
 
 impl Object for Loans {
     fn spec() -> Result<Spec, Error> {
-        frames::spec(CAPACITY, BYTES, 4)
+        frames::spec(CAPACITY, BYTES, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -92,7 +92,9 @@ impl Object for Loans {
                 }
             }
             14 => {
-                assert!(self.0.len() <= CAPACITY && self.0.frames() == CAPACITY && self.0.seat() < 4);
+                assert!(
+                    self.0.len() <= CAPACITY + SEATS && self.0.frames() == CAPACITY && self.0.seat() < SEATS
+                );
                 let _ = (self.0.stats(), self.0.is_closed(), self.0.is_empty());
             }
             _ if world.input.u8() == 1 => self.0.close(),
@@ -122,7 +124,7 @@ pub(crate) struct Work(jobs::Jobs<u64, [u64; 2]>, Vec<jobs::Taken<u64>>);
 
 impl Object for Work {
     fn spec() -> Result<Spec, Error> {
-        jobs::spec::<u64, [u64; 2]>(CAPACITY, 4)
+        jobs::spec::<u64, [u64; 2]>(CAPACITY, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -149,7 +151,7 @@ impl Object for Work {
             14 => drop(jobs.recover_dead()),
             _ => {
                 let census = jobs.census();
-                assert!(census.in_flight() as usize <= CAPACITY && jobs.seat() < 4);
+                assert!(census.in_flight() as usize <= CAPACITY && jobs.seat() < SEATS);
                 let _ = jobs.stats();
             }
         }

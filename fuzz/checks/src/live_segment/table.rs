@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sapwood_shm::map::{self, SharedMap};
 use sapwood_shm::{Error, Segment, Spec};
 
-use super::{NOW, Object, World};
+use super::{NOW, Object, SEATS, World};
 
 type Value = [u64; 3];
 const CAPACITY: usize = 5;
@@ -17,7 +17,7 @@ pub(crate) struct Table(SharedMap<u64, Value>);
 
 impl Object for Table {
     fn spec() -> Result<Spec, Error> {
-        map::spec::<u64, Value>(CAPACITY, 4)
+        map::spec::<u64, Value>(CAPACITY, SEATS)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
@@ -52,7 +52,7 @@ impl Object for Table {
             _ => {
                 let _ =
                     (map.bytes_used(), map.bytes_reserved(), map.recovered(), map.waits(), map.is_empty());
-                assert!(map.capacity() == CAPACITY && map.seat() < 4);
+                assert!(map.capacity() == CAPACITY && map.seat() < SEATS);
             }
         }
     }
