@@ -40,8 +40,9 @@ impl Holding {
 pub enum Adopted {
     /// The block is held by this participant's seat now.
     New(Holding),
-    /// It was before, or so the block's word says: the ticket is taken out, and the seat holds the block once, as a set
-    /// does. To be given back once too; who knows of no other holding of the block has met a bad peer, and has this one.
+    /// It was before, or so the block's word says: the ticket is taken out, and the seat holds the block once, as a
+    /// set does. To be given back once too; who knows of no other holding of the block has met a bad peer, and has
+    /// this one.
     Again(Holding),
 }
 
