@@ -10,8 +10,9 @@
 //! spin for about as long as a wake-up takes: never more than twice the best choice in hindsight (Karlin et al.,
 //! "Competitive randomized algorithms for nonuniform problems", SODA 1990, for the bound of the deterministic rule).
 //! With more ranks than CPUs the awaited rank may need this very CPU, so nobody spins at all. The prices are measured
-//! where the program runs ([`Prices`]); the spin budget halves when a wait ended in a sleep and doubles when one ended
-//! before it.
+//! where the program runs ([`Prices`]); the spin budget halves when a wait ended in a sleep, and doubles when one ended
+//! before it and nobody had wanted the CPU: a yield that takes several times its price has given it to somebody, perhaps to
+//! the awaited, and the spinning only kept it from them.
 
 use crate::doorbell::Doorbell;
 use crate::mem::{Bug, Mem};
@@ -85,6 +86,8 @@ pub struct Waiter {
     spin_most: u32,
     spin_now: u32,
     yields: u32,
+    /// Nanoseconds: a yield that takes longer has given the CPU to somebody.
+    taken: u64,
     stats: WaitStats,
 }
 
@@ -92,6 +95,8 @@ pub struct Waiter {
 const FIRST_TURNS: u32 = 24;
 const SPIN_LEAST: u32 = 64;
 const SPIN_MOST: u64 = 20_000;
+/// Prices of a yield that nobody wanted.
+const TAKEN: u64 = 3;
 const YIELDS: core::ops::RangeInclusive<u64> = 8..=50;
 /// In `Spin` the clock and the dead are looked for once in so many turns.
 const TURNS_BETWEEN_LOOKS: u32 = 1 << 16;
@@ -102,7 +107,8 @@ impl Waiter {
         let turns = (prices.wake / prices.spin.max(1)).clamp(SPIN_LEAST.into(), SPIN_MOST) as u32;
         let spin_most = if crowded && policy != WaitPolicy::Spin { 0 } else { turns };
         let yields = (prices.wake / prices.give_way.max(1)).clamp(*YIELDS.start(), *YIELDS.end()) as u32;
-        Waiter { policy, spin_most, spin_now: spin_most, yields, stats: WaitStats::default() }
+        let taken = TAKEN * prices.give_way;
+        Waiter { policy, spin_most, spin_now: spin_most, yields, taken, stats: WaitStats::default() }
     }
 
     /// The same waiter, that goes on counting from `stats`.
@@ -203,15 +209,20 @@ impl Waiter {
     ) -> Result<bool, E> {
         idle(Stage::Patient)?;
         if self.policy != WaitPolicy::Sleep {
-            for _ in 0..self.yields {
+            let start = M::now();
+            for turn in 1..=self.yields {
                 M::yield_now();
                 self.stats.yields += 1;
                 if ready() {
-                    self.spin_now = (self.spin_now * 2).min(self.spin_most);
+                    let wanted = M::now().saturating_sub(start) > self.taken.saturating_mul(turn.into());
+                    self.spin_now = match self.spin_now {
+                        now if wanted => (now / 2).max(now.min(1)),
+                        now => (now * 2).min(self.spin_most),
+                    };
                     return Ok(true);
                 }
             }
-            self.spin_now = (self.spin_now / 2).max(SPIN_LEAST.min(self.spin_most));
+            self.spin_now = (self.spin_now / 2).max(SPIN_LEAST.min(self.spin_now));
         }
         Ok(false)
     }
@@ -242,7 +253,39 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::Real;
+    use crate::mem::{Mem, Ordering, Real, Woke};
+    use core::cell::Cell;
+
+    std::thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
+    std::thread_local!(static YIELD: Cell<u64> = const { Cell::new(500) });
+
+    /// Real words, and a clock that only yields move on.
+    struct Slow;
+
+    impl Mem for Slow {
+        type U32 = <Real as Mem>::U32;
+        type U64 = <Real as Mem>::U64;
+        type Cell<T: Copy> = <Real as Mem>::Cell<T>;
+        fn fence(o: Ordering) {
+            Real::fence(o);
+        }
+        fn spin() {}
+        fn yield_now() {
+            NOW.set(NOW.get() + YIELD.get());
+        }
+        fn cpu() -> u32 {
+            0
+        }
+        fn now() -> u64 {
+            NOW.get()
+        }
+        fn wait(_: &Self::U32, _: u32, _: u64) -> Woke {
+            Woke::Look
+        }
+        fn wake(_: &Self::U32) -> u32 {
+            0
+        }
+    }
 
     fn waiter(policy: WaitPolicy, crowded: bool) -> Waiter {
         Waiter::new(policy, Prices { spin: 10, give_way: 500, wake: 40_000 }, crowded)
@@ -251,7 +294,7 @@ mod tests {
     /// Counts looks until `ready` at look `at`; fails the wait at the third sleep.
     fn run(w: &mut Waiter, at: u64, elsewhere: bool) -> Result<(), u32> {
         let (mut looks, mut slept) = (0, 0);
-        let bell = Doorbell::<Real>::new(0);
+        let bell = Doorbell::<Slow>::new(0);
         let ready = || {
             looks += 1;
             looks > at
@@ -303,6 +346,26 @@ mod tests {
             assert_eq!(run(&mut w, at, true), Ok(()));
         }
         assert_eq!(w.spin_now, most);
+    }
+
+    #[test]
+    fn the_budget_shrinks_when_somebody_wanted_the_cpu() {
+        let mut w = waiter(WaitPolicy::Adaptive, false);
+        let in_a_yield = |w: &Waiter| u64::from(FIRST_TURNS + w.spin_now) + 3;
+        YIELD.set(2_000);
+        for _ in 0..20 {
+            let at = in_a_yield(&w);
+            assert_eq!(run(&mut w, at, true), Ok(()));
+        }
+        assert_eq!(w.spin_now, 1);
+        assert_eq!(run(&mut w, u64::MAX, true), Err(3));
+        assert_eq!(w.spin_now, 1, "a sleep does not make it longer");
+        YIELD.set(500);
+        for _ in 0..20 {
+            let at = in_a_yield(&w);
+            assert_eq!(run(&mut w, at, true), Ok(()));
+        }
+        assert_eq!(w.spin_now, w.spin_most);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod readiness;
 mod tests;
 mod watcher;
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,26 +220,31 @@ impl Select {
 
     /// `None` at the deadline.
     fn find_waiting(&mut self, on: &mut [Waits<'_>], timer: &Timer, waiter: &mut Waiter) -> Option<usize> {
-        let mut found = None;
+        let (found, on) = (Cell::new(None), RefCell::new(on));
+        let me = RefCell::new(self);
         let mut ready = || {
-            found = self.find(on, |waits| waits.is_ready());
-            found.is_some()
+            found.set(me.borrow_mut().find(&mut on.borrow_mut(), |waits| waits.is_ready()));
+            found.get().is_some()
         };
-        // Times are looked at before the first sleep.
+        // Times, and whether others live, are looked at before the first sleep; by who never sleeps, now and then.
         let hurried = waiter.hurry::<Real, ()>(&mut ready, || true, &mut |stage| match stage {
-            Stage::Asleep if timer.has_passed() => Err(()),
-            _ => Ok(u64::MAX),
+            Stage::Patient => Ok(u64::MAX),
+            Stage::Asleep => {
+                found.set(me.borrow_mut().find(&mut on.borrow_mut(), |waits| waits.look()));
+                if found.get().is_some() || timer.has_passed() { Err(()) } else { Ok(u64::MAX) }
+            }
         });
         if hurried != Ok(false) {
-            return found;
+            return found.get();
         }
+        let (me, on) = (me.into_inner(), on.into_inner());
         // Ends when something is ready, or at the deadline.
         loop {
             let mut announced = [None; WAIT_MOST];
             for (announced, waits) in announced.iter_mut().zip(&*on) {
                 *announced = waits.bell().map(Doorbell::announce);
             }
-            if let Some(found) = self.find(on, |waits| waits.look()) {
+            if let Some(found) = me.find(on, |waits| waits.look()) {
                 return Some(found);
             }
             let left = on.iter().map(Waits::left).fold(timer.left(), u64::min);

@@ -11,6 +11,7 @@ use sapwood_core::mem::{Mem, Real};
 
 use super::watcher::{self, Entry, Wake};
 use super::{Kind, Waits};
+use crate::seat::Maker;
 
 /// An eventfd that does not block.
 pub(super) struct Flag(EventFd);
@@ -31,6 +32,7 @@ impl Flag {
 pub struct Readiness {
     flag: Arc<Flag>,
     ticket: u64,
+    maker: Maker,
 }
 
 impl fmt::Debug for Readiness {
@@ -46,15 +48,19 @@ impl Readiness {
     /// No descriptor is left (`ulimit -n`).
     pub fn new() -> io::Result<Readiness> {
         let flag = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok(Readiness { flag: Arc::new(Flag(flag)), ticket: watcher::ticket() })
+        Ok(Readiness { flag: Arc::new(Flag(flag)), ticket: watcher::ticket(), maker: Maker::this() })
     }
 
     /// Says what to wait for, instead of what was said before. Returns whether one of them is ready now: then the
     /// descriptor is readable already. Times are waited for as anything else.
     ///
     /// # Errors
-    /// The watcher's thread could not be started.
+    /// The watcher's thread could not be started; this process is a forked child of the one that has the descriptor,
+    /// whose raises it would take away.
     pub fn arm(&mut self, on: &mut [Waits<'_>]) -> io::Result<bool> {
+        if !self.maker.is_this() {
+            return Err(io::Error::other("a forked child does not hold its parent's descriptor"));
+        }
         watcher::forget(self.ticket);
         // A new number, so that a raise of the old wait that is on its way is a raise for nothing.
         self.ticket = watcher::ticket();

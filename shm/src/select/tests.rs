@@ -104,6 +104,9 @@ fn times_and_limits_end_a_wait() {
     let mut on = [handle.waits(), Waits::after(Duration::from_millis(5))];
     assert_eq!(select.wait_timeout(&mut on, LONG), Ok(1));
     assert!(start.elapsed() >= Duration::from_millis(5) && start.elapsed() < LONG);
+    let mut spinning = Select::new().waiting(WaitPolicy::Spin);
+    let mut on = [handle.waits(), Waits::after(Duration::from_millis(5))];
+    assert_eq!(spinning.wait_timeout(&mut on, LONG), Ok(1), "who never sleeps sees times pass too");
     let said = select.wait_timeout(&mut [handle.waits()], Duration::from_millis(2));
     assert!(
         matches!(said, Err(SelectError::Timeout { things: 1, waited }) if waited >= Duration::from_millis(2)),
@@ -199,6 +202,32 @@ fn a_wait_that_was_given_up_wakes_nobody() {
     assert_eq!(pollster::block_on(ready(&mut [other.waits()])), Ok(0));
     rings.join().expect("it rings");
     assert_eq!(woken.0.load(Ordering::Acquire), 0);
+}
+
+struct Panics;
+
+impl std::task::Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_ends_nobody_elses_wait() {
+    let (mut bad, mut good) = (Handle::new(), Handle::new());
+    let there = [bad.clone(), good.clone()];
+    let mut on = [bad.waits()];
+    let mut panics = Box::pin(ready(&mut on));
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(panics.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let rings = thread::spawn(move || {
+        there[0].raise();
+        there[1].raise();
+    });
+    assert_eq!(pollster::block_on(ready(&mut [good.waits()])), Ok(0));
+    rings.join().expect("it rings");
+    // The watcher goes on.
+    assert_eq!(pollster::block_on(ready(&mut [Waits::after(Duration::from_millis(1))])), Ok(0));
 }
 
 /// Ends a wait when it goes, as an executor's waker does that has the task.

@@ -9,6 +9,7 @@
 //! and dropped with no lock held, because that runs code of others.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
@@ -101,8 +102,8 @@ pub(super) fn ticket() -> u64 {
 /// # Errors
 /// No thread could be started.
 pub(super) fn add(entry: Entry) -> io::Result<()> {
+    let mut entry = Some(entry);
     with_all(|all| {
-        let mut entry = Some(entry);
         for watcher in &all.watchers {
             let mut entries = watcher.entries.lock().unwrap_or_else(PoisonError::into_inner);
             if entries.len() < MOST {
@@ -112,10 +113,11 @@ pub(super) fn add(entry: Entry) -> io::Result<()> {
                 return Ok(());
             }
         }
-        let watcher =
-            Arc::new(Watcher { bell: Doorbell::new(0), entries: Mutex::new(Vec::from_iter(entry)) });
+        let watcher = Arc::new(Watcher { bell: Doorbell::new(0), entries: Mutex::new(Vec::new()) });
         let theirs = watcher.clone();
         std::thread::Builder::new().name("sapwood-watcher".into()).spawn(move || theirs.run())?;
+        watcher.entries.lock().unwrap_or_else(PoisonError::into_inner).extend(entry.take());
+        watcher.bell.ring();
         all.watchers.push(watcher);
         Ok(())
     })
@@ -157,7 +159,12 @@ impl Watcher {
         // The longest sleep: no one has to hear of anything sooner.
         let until = entries.iter().map(|entry| entry.until).fold(u64::MAX, u64::min);
         drop(entries);
-        awake.into_iter().for_each(|entry| entry.wake.wake());
+        for entry in awake {
+            // A waker that panics must not end the waits of all others. What it panics with may panic too when it goes.
+            if let Err(why) = catch_unwind(AssertUnwindSafe(|| entry.wake.wake())) {
+                std::mem::forget(why);
+            }
+        }
         (asleep, until.min(now.saturating_add(20 * SLICE_NANOS)))
     }
 }
