@@ -49,7 +49,24 @@ impl Peer {
     pub(crate) fn write(&mut self, input: &mut Input<'_>) {
         let at = self.place(input);
         let seen = word(&self.bytes(at, WORD), 0);
-        let value = match input.u8() % 12 {
+        let value = match input.u8() {
+            // The name of somebody who sits here, in its first epochs, wherever in the word names lie.
+            how @ 240.. => {
+                let name = (u64::from(how) % 5 + 1) << 10 | u64::from(input.u8() % 4);
+                let at = input.u8() % 44;
+                seen & !(0xf_ffff << at) | name << at
+            }
+            how => self.usual(how, at, seen, input),
+        };
+        self.recent[self.writes % RECENT] = seen;
+        self.writes += 1;
+        self.file
+            .write_all_at(&value.to_ne_bytes(), at as u64)
+            .expect("a word of the segment can be written");
+    }
+
+    fn usual(&self, how: u8, at: usize, seen: u64, input: &mut Input<'_>) -> u64 {
+        match how % 12 {
             0 => input.u64(),
             1 => seen ^ 1 << (input.u8() % 64),
             2 => seen.wrapping_add(1),
@@ -61,12 +78,7 @@ impl Peer {
             // What stood here, or anywhere, before.
             8 | 9 => self.then(at).unwrap_or(seen),
             _ => self.recent[input.below(RECENT)],
-        };
-        self.recent[self.writes % RECENT] = seen;
-        self.writes += 1;
-        self.file
-            .write_all_at(&value.to_ne_bytes(), at as u64)
-            .expect("a word of the segment can be written");
+        }
     }
 
     /// A byte of the file on which a word begins: any, or one of those that somebody has written to.
