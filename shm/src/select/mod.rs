@@ -161,6 +161,26 @@ pub enum SelectError {
 
 /// A thread's way of waiting for several things. Fair: who was ready last is asked last, so that a handle which is
 /// always ready does not hide the others.
+///
+/// ```
+/// use std::time::Duration;
+/// use sapwood_shm::channel::{Channel, channel};
+/// use sapwood_shm::select::{Select, SelectError, Waits};
+///
+/// let (mut near, mut far) = (channel::<String>(4)?, Channel::<u64>::create(4, 2)?);
+/// // Others that could send; else the wait would say that there are none.
+/// let (mut sender, _other) = (near.try_clone()?, far.try_clone()?);
+/// let mut select = Select::new();
+/// let nothing = select.wait_timeout(&mut [near.receiving(), far.receiving()], Duration::from_millis(1));
+/// assert!(matches!(nothing, Err(SelectError::Timeout { things: 2, .. })));
+///
+/// let there = std::thread::spawn(move || sender.send("hello".to_owned()).map(|()| sender));
+/// let pause = Waits::after(Duration::from_secs(60));
+/// assert_eq!(select.wait(&mut [far.receiving(), near.receiving(), pause])?, 1);
+/// assert_eq!(near.try_recv()?, "hello");
+/// # there.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Select {
     waiter: Option<Waiter>,

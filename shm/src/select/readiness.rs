@@ -29,6 +29,30 @@ impl Flag {
 /// is ready, and stays so until it is armed again. It may become readable for nothing: always try, then arm, then poll.
 ///
 /// Between processes it also becomes readable 20 times a second, so that whoever tries learns of a death.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+/// use sapwood_shm::channel::channel;
+/// use sapwood_shm::select::Readiness;
+///
+/// let mut messages = channel::<u32>(4)?;
+/// let mut sender = messages.try_clone()?;
+/// let there = std::thread::spawn(move || sender.send(7).map(|()| sender));
+/// let mut readiness = Readiness::new()?;
+/// let message = loop {
+///     // First try, then arm, then poll.
+///     if let Ok(message) = messages.try_recv() {
+///         break message;
+///     }
+///     if !readiness.arm(&mut [messages.receiving()])? {
+///         poll(&mut [PollFd::new(readiness.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+///     }
+/// };
+/// assert_eq!(message, 7);
+/// # there.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Readiness {
     flag: Arc<Flag>,
     ticket: u64,

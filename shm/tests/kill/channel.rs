@@ -84,7 +84,7 @@ fn attach(segment: &Arc<Segment>) -> Channel<Value> {
 }
 
 fn world(values: &[u64], sleep: impl FnOnce(Channel<Value>) -> u8) -> World {
-    let mut channel = Channel::create(1, 3).expect("there is memory").with_deadline(PATIENCE);
+    let mut channel = Channel::create(1, 4).expect("there is memory").with_deadline(PATIENCE);
     let segment = channel.segment().expect("it is in one").clone();
     channel.send_all(values.iter().map(|i| value(*i))).expect("there is room");
     let sleeper = Sleeper::start(|| sleep(attach(&segment)));
@@ -168,21 +168,48 @@ impl Death for Recv {
     fn act(channel: &mut Channel<Value>) -> impl Sized {
         channel.recv()
     }
-    fn survive(mut world: World, completed: bool) -> &'static str {
-        let mut got = Vec::new();
-        while got.last() != Some(&7) && got.len() < 3 {
-            let v = world.channel.recv().expect("the sleeper wakes when there is room");
-            assert_eq!(v, value(v[0]), "a torn value");
-            got.push(v[0]);
-        }
-        let (mut world, said) = wake(world);
-        assert_eq!(said, 0);
-        // An orphan comes out of order.
-        got.extend(world.channel.try_recv().map(|v| v[0]));
-        got.sort_unstable();
-        assert!(got == [7] || got == [6, 7] && !completed, "{got:?}");
-        goes_on(world);
-        if got == [7] { "taken" } else { "left" }
+    fn survive(world: World, completed: bool) -> &'static str {
+        taken_or_left(world, completed)
+    }
+}
+
+/// The actor may have had the 6; behind it comes the sleeper's 7.
+fn taken_or_left(mut world: World, completed: bool) -> &'static str {
+    let mut got = Vec::new();
+    while got.last() != Some(&7) && got.len() < 3 {
+        let v = world.channel.recv().expect("the sleeper wakes when there is room");
+        assert_eq!(v, value(v[0]), "a torn value");
+        got.push(v[0]);
+    }
+    let (mut world, said) = wake(world);
+    assert_eq!(said, 0);
+    // An orphan comes out of order.
+    got.extend(world.channel.try_recv().map(|v| v[0]));
+    got.sort_unstable();
+    assert!(got == [7] || got == [6, 7] && !completed, "{got:?}");
+    goes_on(world);
+    if got == [7] { "taken" } else { "left" }
+}
+
+pub(crate) struct Select;
+
+impl Death for Select {
+    const NAME: &'static str = "select a channel at which a sender sleeps, and receive";
+    type World = World;
+    type Actor = (sapwood_shm::select::Select, [Channel<Value>; 2]);
+    fn world() -> World {
+        Recv::world()
+    }
+    fn arrive(world: &World) -> Self::Actor {
+        let select = sapwood_shm::select::Select::new().waiting(WaitPolicy::Sleep);
+        (select, [attach(&world.segment), attach(&world.segment)])
+    }
+    fn act((select, [full, there]): &mut Self::Actor) -> impl Sized {
+        let found = select.wait(&mut [full.sending(), there.receiving()]);
+        (found == Ok(1)).then(|| there.try_recv())
+    }
+    fn survive(world: World, completed: bool) -> &'static str {
+        taken_or_left(world, completed)
     }
 }
 

@@ -119,6 +119,7 @@ const SCENARIOS: &[Scenario] = &[
     (links::Receive::NAME, die::<links::Receive>),
     (channel::Send::NAME, die::<channel::Send>),
     (channel::Recv::NAME, die::<channel::Recv>),
+    (channel::Select::NAME, die::<channel::Select>),
     (channel::Close::NAME, die::<channel::Close>),
     (channel::StallSend::NAME, stall::<channel::StallSend>),
     (channel::SendFrame::NAME, die::<channel::SendFrame>),
