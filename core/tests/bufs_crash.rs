@@ -122,7 +122,8 @@ impl Participant {
                 assert_eq!(self.read(&holding), sent.value, "another value came");
                 self.mine.push((holding, sent.value));
             }
-            Adopted::Again(block) => {
+            Adopted::Again(holding) => {
+                let block = holding.block();
                 assert!(self.mine.iter().any(|m| m.0.block() == block), "we did not have block {block}");
             }
         }

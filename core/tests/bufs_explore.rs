@@ -186,7 +186,7 @@ impl Arena {
                 Family::emit(ticket.serial);
                 Some(holding)
             }
-            Ok(Adopted::Again(block)) => panic!("block {block} was ours before the call"),
+            Ok(Adopted::Again(h)) => panic!("block {} was ours before the call", h.block()),
             Err(TicketError::Stale { .. }) => None,
             Err(e) => panic!("{e}"),
         }

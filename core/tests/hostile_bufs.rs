@@ -98,8 +98,8 @@ fn bufs_of(seed: u64, answers: &mut Answers) {
                         mine.push(holding);
                         note("adopted");
                     }
-                    Ok(Adopted::Again(block)) => {
-                        assert!((block as usize) < count);
+                    Ok(Adopted::Again(holding)) => {
+                        assert!((holding.block() as usize) < count);
                         note("adopted again");
                     }
                     Err(e) => {

@@ -40,9 +40,10 @@ impl Holding {
 pub enum Adopted {
     /// The block is held by this participant's seat now.
     New(Holding),
-    /// It was before: the ticket is taken out, and the seat holds the block once, as a set does. The number of the
-    /// block.
-    Again(u32),
+    /// It was before, or so the block's word says: the ticket is taken out, and the seat holds the block once, as a
+    /// set does. To be given back once too; who knows of no other holding of the block has met a bad peer, and has
+    /// this one.
+    Again(Holding),
 }
 
 /// One participant.
@@ -263,7 +264,8 @@ impl<M: Mem, B: Region<M>> Bufs<M, B> {
                 free_note::<M>(header, ticket.bit, note);
                 self.fresh = false;
                 let again = w.holders() & self.bit != 0;
-                return Ok(if again { Adopted::Again(block) } else { Adopted::New(Holding { block }) });
+                let holding = Holding { block };
+                return Ok(if again { Adopted::Again(holding) } else { Adopted::New(holding) });
             }
         }
         Err(TicketError::Busy { block })

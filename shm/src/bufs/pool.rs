@@ -341,14 +341,11 @@ impl Inner {
 
     fn loan(&self, contents: Contents) -> Result<u32, AllocError> {
         let mut state = self.state().ok_or(AllocError::Forked)?;
-        let lent = match state.bufs.loan() {
-            Ok(holding) => Ok(holding),
-            Err(_) => {
-                self.free_the_dead(&mut state);
-                state.bufs.loan()
-            }
-        };
-        let Ok(holding) = lent else {
+        let lent = state.loan().or_else(|| {
+            self.free_the_dead(&mut state);
+            state.loan()
+        });
+        let Some(holding) = lent else {
             let Stats { blocks, bytes, held, in_flight } = self.stats(&state);
             return Err(AllocError::Exhausted { blocks, bytes, held, in_flight });
         };
@@ -398,10 +395,10 @@ impl Inner {
             return Err(AdoptError::OtherPool { block, pool, ours: self.id, blocks });
         }
         match state.bufs.adopt(descriptor.ticket()) {
-            Ok(Adopted::New(holding)) => {
+            // Whether we had it before says our own count: the word may say anything.
+            Ok(Adopted::New(holding) | Adopted::Again(holding)) => {
                 state.keep(holding);
             }
-            Ok(Adopted::Again(block)) => state.held[block as usize].names += 1,
             Err(TicketError::Busy { block }) => return Err(AdoptError::Busy { block }),
             Err(TicketError::Stale { block, found, .. }) => {
                 return Err(AdoptError::Void { block, last: self.peer(found.issuer()) });
@@ -418,6 +415,20 @@ impl Inner {
 }
 
 impl State {
+    /// A block that nothing here has a name of. One that has, and is called free, was called so by a bad peer: it is
+    /// held again, and not lent to us a second time.
+    fn loan(&mut self) -> Option<Holding> {
+        for _ in 0..=self.held.len() {
+            let holding = self.bufs.loan().ok()?;
+            let held = &mut self.held[holding.block() as usize];
+            if held.names == 0 {
+                return Some(holding);
+            }
+            held.holding = Some(holding);
+        }
+        None
+    }
+
     fn keep(&mut self, holding: Holding) -> u32 {
         let block = holding.block();
         let held = &mut self.held[block as usize];
@@ -555,5 +566,52 @@ fn refusal(e: &bufs::ShareError) -> ShareError {
     match e {
         bufs::ShareError::Busy { block } => ShareError::Busy { block: *block },
         _ => ShareError::TooMany { most: IN_FLIGHT },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn two() -> (Pool, Pool) {
+        let mut pools = Pool::threads(1, 64, 2).expect("a pool");
+        let (b, a) = (pools.pop().expect("two"), pools.pop().expect("two"));
+        (a, b)
+    }
+
+    /// A bad peer changes the word of the only buffer: it begins the body.
+    fn change(pool: &Pool, change: impl Fn(u64) -> u64) {
+        let (file, mut word) = (pool.segment().file(), [0; 8]);
+        let at = pool.segment().reserve_offset() - pool.segment().body_len() as u64;
+        file.read_exact_at(&mut word, at).expect("it is there");
+        let changed = change(u64::from_ne_bytes(word));
+        file.write_all_at(&changed.to_ne_bytes(), at).expect("it is there");
+    }
+
+    #[test]
+    fn who_is_called_a_holder_by_a_bad_peer_alone_can_adopt_share_and_let_go() {
+        let (a, b) = two();
+        let descriptor =
+            a.alloc::<u64>(8).expect("it is free").into_shared().into_descriptor().expect("a ticket");
+        change(&b, |word| word | 1 << b.seat());
+        let adopted = b.adopt::<u64>(descriptor).expect("it stands");
+        let again = adopted.share().expect("it is held");
+        let handed = adopted.into_descriptor().expect("it is held");
+        assert_eq!(a.adopt::<u64>(again).expect("it stands").len(), 8);
+        drop(a.adopt::<u64>(handed).expect("it stands"));
+        assert_eq!((a.stats().held, a.stats().in_flight), (0, 0));
+    }
+
+    #[test]
+    fn a_buffer_that_a_bad_peer_calls_free_is_not_lent_to_its_holder_again() {
+        let (a, _b) = two();
+        let buf = a.alloc::<u64>(8).expect("it is free");
+        change(&a, |word| word & !(u64::from(u32::MAX)));
+        let said = a.alloc::<u64>(8).map(drop);
+        assert!(matches!(said, Err(AllocError::Exhausted { .. })), "{said:?}");
+        drop(buf);
+        a.alloc::<u64>(8).expect("it is free");
     }
 }
