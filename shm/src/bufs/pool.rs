@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sapwood_core::bufs::{self, Adopted, Bufs, Holding, Shape, ShapeError, Ticket, TicketError};
-use sapwood_core::mem::{Atom, Ordering, Real};
+use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 
 use super::buf::{SharedBuf, UniqueBuf};
@@ -19,11 +19,10 @@ use super::{
     AdoptError, AllocError, Contents, Descriptor, IN_FLIGHT, PARTICIPANTS, ShareError, Shareable, Use,
 };
 use crate::error::Error;
-use crate::layout::{OWNER_EPOCH, kind};
+use crate::layout::kind;
 use crate::memory::Memory;
 use crate::ring::Peer;
 use crate::ring::member::{self, Member, Recover, Watch};
-use crate::seat::after;
 use crate::segment::{Segment, Spec};
 
 /// Raised with every change of what lies in a pool's memory.
@@ -368,21 +367,20 @@ impl Inner {
         let (segment, holders, me) = (&self.segment, state.bufs.holders(), self.member.owner().seat());
         for seat in (0..segment.spec().seats).filter(|s| holders >> s & 1 == 1 && *s != me as usize) {
             let epoch = segment.seat_epoch(seat);
-            if epoch == 0 || segment.owner_alive(seat, epoch) {
-                continue;
+            if epoch != 0 && !segment.owner_alive(seat, epoch) {
+                self.free_what_was_held(state, seat, epoch);
             }
-            // Newcomers that died before they had recovered their predecessors have left those to us.
-            let mut dead = segment.seat_line(seat).recovered.load(Ordering::Acquire);
-            for _ in 0..OWNER_EPOCH {
-                dead = after(dead);
-                // Of the earlier ones the tickets are left; holdings are their last successor's.
-                let succeeded = |o: Owner| segment.owner_succeeded(seat, o.epoch());
-                // Not our seat, so it can't fail.
-                let _ = state.bufs.recover(Owner::new(seat as u32, dead), succeeded);
-                if dead == epoch {
-                    break;
-                }
-            }
+        }
+    }
+
+    /// What those have left who had the seat up to `epoch`, whose holder is dead. Somebody may have sat down since.
+    fn free_what_was_held(&self, state: &mut State, seat: usize, epoch: u32) {
+        // A bit is the seat's, not an epoch's: it goes unless somebody has sat down.
+        let succeeded = |_| self.segment.seat_succeeded(seat, epoch);
+        // Newcomers that died before they had recovered their predecessors have left those to us.
+        for dead in self.segment.unrecovered(seat, epoch) {
+            // Not our seat, so it can't fail.
+            let _ = state.bufs.recover(Owner::new(seat as u32, dead), succeeded);
         }
     }
 
@@ -588,6 +586,22 @@ mod tests {
         file.read_exact_at(&mut word, at).expect("it is there");
         let changed = change(u64::from_ne_bytes(word));
         file.write_all_at(&changed.to_ne_bytes(), at).expect("it is there");
+    }
+
+    /// Between the look at who sits there and the look at what was recovered a newcomer can have sat down.
+    #[test]
+    fn a_newcomer_is_not_taken_for_one_of_its_dead_predecessors() {
+        let (a, b) = two();
+        let (seat, epoch) = (b.seat(), b.inner.member.owner().epoch());
+        drop(b);
+        let newcomer = a.try_clone().expect("a seat is free");
+        assert_eq!(newcomer.seat(), seat, "it has the dead one's seat");
+        let buf = newcomer.alloc::<u64>(8).expect("it is free").into_shared();
+        let descriptor = buf.share().expect("there is a place");
+        a.inner.free_what_was_held(&mut a.inner.lock(), seat, epoch);
+        assert_eq!((a.stats().held, a.stats().in_flight), (1, 1));
+        drop(buf);
+        assert_eq!(a.adopt::<u64>(descriptor).expect("it stands").len(), 8);
     }
 
     #[test]
