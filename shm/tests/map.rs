@@ -444,6 +444,46 @@ fn a_forked_child_holds_no_handle_but_can_attach() {
     assert_eq!((map.len(), map.get(&3), local.len()), (2, Ok(Some(30)), 0));
 }
 
+/// The closure forks: the child has a copy of what holds the home, and comes out of the call, or of a panic in it.
+#[test]
+fn a_child_that_the_closure_forks_gives_no_home_back() {
+    for panics in [false, true] {
+        let mut map = SharedMap::<u64, u64>::create(8, 2).expect("memory");
+        let mut other = map.try_clone().expect("a seat");
+        map.insert(1, 10).expect("room");
+        let mut child = None;
+        let update = AssertUnwindSafe(|| {
+            map.update(&1, |n| {
+                // SAFETY: the child comes out of the call and ends; glibc keeps its allocator usable there.
+                let pid = unsafe { libc::fork() };
+                child = Some(pid);
+                match pid {
+                    // Without the hook, which writes.
+                    0 if panics => std::panic::resume_unwind(Box::new(())),
+                    0 => return Some(99),
+                    _ => {}
+                }
+                let end = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).expect("our child");
+                assert!(matches!(end, nix::sys::wait::WaitStatus::Exited(_, 0)), "{end:?}");
+                let said = other.try_insert(1, 20);
+                assert!(matches!(said, Err(MapError::Busy { .. })), "the home is ours: {said:?}");
+                n.map(|n| n + 1)
+            })
+        });
+        let said = catch_unwind(update);
+        if child == Some(0) {
+            let good = match said {
+                Ok(said) => said == Err(MapError::Forked { back: Some(99) }),
+                Err(_) => panics,
+            };
+            // SAFETY: ends this process at once, without handlers of its parent.
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        assert_eq!(said.expect("the parent does not panic"), Ok(Some(11)));
+        assert_eq!(other.insert(1, 20), Ok(Some(11)));
+    }
+}
+
 #[test]
 fn a_map_whose_holders_are_all_gone_begins_anew() {
     let name = name("anew");
