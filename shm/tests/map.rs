@@ -444,6 +444,32 @@ fn a_forked_child_holds_no_handle_but_can_attach() {
     assert_eq!((map.len(), map.get(&3), local.len()), (2, Ok(Some(30)), 0));
 }
 
+/// A token may come from a bad peer: whatever it claims, nothing is made.
+#[test]
+fn a_token_makes_nothing() {
+    use zerocopy::{FromBytes, IntoBytes};
+    type Wide = [u64; 1024];
+    let name = name("claims");
+    let _forget = Forget::name(&name);
+    let map = SharedMap::<u64, Wide>::open(&name, 1, 2).expect("a seat");
+    // A number, then what the map was made for: the capacity from bit 33 on.
+    let mut words = [0_u64; 11];
+    words.as_mut_bytes().copy_from_slice(map.token().expect("it has a name").as_bytes());
+    words[1] += ((1 << 26) - 1) << 33;
+    let open = |words: &[u64; 11]| {
+        let token = MapToken::read_from_bytes(words.as_bytes()).expect("as long as a token");
+        token.open::<u64, Wide>().map(drop)
+    };
+    let said = open(&words).expect_err("another capacity");
+    assert!(matches!(said, TokenError::Open(Error::OtherMap { .. })), "{said}");
+    words[0] ^= 1;
+    let said = open(&words).expect_err("another number");
+    assert!(matches!(said, TokenError::Stale { .. }), "{said}");
+    drop(map);
+    let said = open(&words).expect_err("a TiB for nobody");
+    assert!(matches!(said, TokenError::Stale { .. }), "{said}");
+}
+
 /// The closure forks: the child has a copy of what holds the home, and comes out of the call, or of a panic in it.
 #[test]
 fn a_child_that_the_closure_forks_gives_no_home_back() {
