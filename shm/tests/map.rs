@@ -142,6 +142,7 @@ fn st_5_st_14_a_map_is_gone_through_while_others_delete_and_insert() {
     let map = SharedMap::<u64, [u64; 3]>::from_pairs((0..50_u32).map(u64::from).map(|i| (i, [i; 3])), 50)
         .expect("memory");
     let (tell, end) = mpsc::channel::<()>();
+    let (say, begun) = mpsc::sync_channel(1);
     let mut writer = map.try_clone().expect("a handle");
     let writes = std::thread::spawn(move || {
         let mut n = 0_u64;
@@ -155,9 +156,11 @@ fn st_5_st_14_a_map_is_gone_through_while_others_delete_and_insert() {
             }
             let stays = n % STAY;
             writer.update(&stays, |v| v.map(|v| [v[0] + 1000; 3])).expect("it stays");
+            let _ = say.try_send(());
         }
         n
     });
+    begun.recv().expect("it writes");
     for _ in 0..rounds {
         let pairs = map.snapshot().expect("so often nobody is overtaken");
         let keys: HashSet<u64> = pairs.iter().map(|(k, _)| *k).collect();
