@@ -34,8 +34,8 @@ struct Change<V> {
     after: Option<V>,
 }
 
-/// A home that is held. Dropped, in a panic too, it is given back, and whoever waits for it is woken; but not by a child
-/// that the closure has forked: its parent has the home.
+/// A home that is held. Dropped, in a panic too, it is given back, and whoever waits for it is woken; but not by a
+/// child that the closure has forked: its parent has the home.
 struct Home<'a, H> {
     held: Option<H>,
     bell: &'a Doorbell<Real>,
