@@ -76,7 +76,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 /// The value that these bytes are, all of them.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let of = std::any::type_name::<T>();
-    let most = FREE + bytes.len() as u64;
+    // A value that takes bytes is an element in each of those around it, and of these there are so many.
+    let most = FREE.saturating_add((bytes.len() as u64).saturating_mul(u64::from(DEEPEST) + 1));
     let limits = Limits { depth: Cell::new(DEEPEST), values: Cell::new(most), broken: Cell::new(None) };
     let mut from = postcard::Deserializer::from_bytes(bytes);
     let decoded = T::deserialize(Guard { inner: &mut from, limits: &limits });
@@ -346,6 +347,17 @@ mod tests {
         struct Endless(#[allow(dead_code)] Option<Box<Endless>>);
         let said = decode::<Endless>(&[1; 1 << 20]).expect_err("a million deep");
         assert!(matches!(said, DecodeError::TooDeep { .. }), "{said}");
+    }
+
+    #[test]
+    fn small_values_in_values_are_not_too_many() {
+        let many = vec![[7_u8; 3]; 1_100_000];
+        assert_eq!(decode::<Vec<[u8; 3]>>(&encode(&many).expect("encoded")), Ok(many));
+        let deep = vec![[[[[[[[7_u8]]]]]]]; 300_000];
+        assert_eq!(
+            decode::<Vec<[[[[[[[u8; 1]; 1]; 1]; 1]; 1]; 1]; 1]>>(&encode(&deep).expect("encoded")),
+            Ok(deep)
+        );
     }
 
     #[test]

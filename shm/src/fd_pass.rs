@@ -50,9 +50,9 @@ impl Segment {
     /// [`Error::Closed`], [`Error::NotOneDescriptor`], [`Error::DescriptorsCut`], what differs from `spec`, and what
     /// the socket says (a time-out is [`Error::System`]).
     pub fn receive(from: &UnixStream, spec: &Spec) -> Result<Segment, Error> {
-        let file = reopen(&receive_one(from)?)?;
-        require_seals(&file)?;
-        Segment::attach(file, spec, None)
+        let fd = receive_one(from)?;
+        require_seals(&fd)?;
+        Segment::attach(reopen(&fd)?, spec, None)
     }
 }
 

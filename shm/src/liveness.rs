@@ -109,6 +109,13 @@ impl Segment {
         seat < self.spec().seats && (self.seat_epoch(seat) ^ epoch) & OWNER_EPOCH != 0
     }
 
+    /// Whether somebody has taken the seat since `epoch`, which was seen in its line.
+    pub(crate) fn seat_succeeded(&self, seat: usize, epoch: u32) -> bool {
+        // As in `owner_alive`.
+        Real::fence(Ordering::Acquire);
+        self.seat_epoch(seat) != epoch
+    }
+
     /// Under which epoch the seat was taken last; 0: never.
     pub(crate) fn seat_epoch(&self, seat: usize) -> u32 {
         self.seat_line(seat).epoch.load(Ordering::Acquire)

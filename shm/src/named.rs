@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::layout::{MOST_SEATS, NAME_LOCK, Spec};
 use crate::lock::Held;
 use crate::seat::Seat;
-use crate::segment::{Segment, reopen};
+use crate::segment::{Peek, Segment, reopen};
 
 /// Where named segments live.
 pub(crate) const DIRECTORY: &str = "/dev/shm";
@@ -119,6 +119,40 @@ impl Segment {
         })
     }
 
+    /// Takes a seat, as [`enter_named_again`](Self::enter_named_again) does, in the very segment that is meant: the one
+    /// with this number. Nothing is built.
+    ///
+    /// # Errors
+    /// [`Error::Retired`] if it has the name no more, and as for [`enter_named_again`](Self::enter_named_again).
+    pub(crate) fn enter_meant(
+        name: &str,
+        nonce: u64,
+        spec: &Spec,
+        deadline: Duration,
+        mut recover: impl FnMut(&Segment, &Seat, u32) -> Result<(), Error>,
+    ) -> Result<(Segment, Seat), Error> {
+        let (path, began) = (path(Path::new(DIRECTORY), name)?, Instant::now());
+        let sit: Sit<'_> = &mut |segment, current| segment.take_again_if(None, current, &mut recover);
+        // Each turn that is not the last found a name that somebody was just taking away.
+        while let Some(file) = open_trusted(&path)? {
+            let found = match Peek::at(&file) {
+                Err(Error::Truncated { .. }) => break,
+                peek => peek?.header().nonce.load(Ordering::Acquire),
+            };
+            if found != nonce {
+                break;
+            }
+            if let Some(entered) = enter_file(file, &path, spec, sit)? {
+                return Ok(entered);
+            }
+            if began.elapsed() >= deadline {
+                return Err(Error::Unsettled { name: name.to_owned(), waited: began.elapsed() });
+            }
+            std::thread::yield_now();
+        }
+        Err(Error::Retired)
+    }
+
     /// Builds a segment under a name that nobody living holds, and takes seat `seat` in it.
     ///
     /// # Errors
@@ -180,13 +214,6 @@ impl Segment {
         }
         Ok(())
     }
-}
-
-/// Takes a name away whose holders are all gone.
-pub(crate) fn forget_if_stale(name: &str) -> Result<(), Error> {
-    let path = path(Path::new(DIRECTORY), name)?;
-    let Some(file) = open_trusted(&path)? else { return Ok(()) };
-    retire_if_stale(&file, &path).map(drop)
 }
 
 impl Segment {
@@ -360,7 +387,7 @@ fn retire_if_stale(file: &File, path: &Path) -> Result<Option<Vec<u32>>, Error> 
 impl Segment {
     /// Whatever segment of this version the file holds, to look at its seats; `None` if it holds none.
     pub(crate) fn attach_any(file: &File) -> Result<Option<Segment>, Error> {
-        let peek = match crate::segment::Peek::at(file) {
+        let peek = match Peek::at(file) {
             Err(Error::Truncated { .. }) => return Ok(None),
             peek => peek?,
         };

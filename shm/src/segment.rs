@@ -14,7 +14,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -295,7 +295,7 @@ impl Peek {
 /// The same file under an own open file description: locks belong to descriptions.
 pub(crate) fn reopen(fd: &impl AsRawFd) -> Result<File, Error> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd =
         open(path.as_str(), flags, Mode::empty()).map_err(|e| Error::system(format!("opening {path}"), e))?;
     Ok(File::from(fd))
@@ -326,8 +326,9 @@ fn seal(file: &File) -> Result<(), Error> {
     fcntl(file, FcntlArg::F_ADD_SEALS(SEALS)).map_err(|e| Error::system("sealing the segment", e)).map(|_| ())
 }
 
-/// Refuses a file from elsewhere that is not sealed, one that knows no seals among them.
-pub(crate) fn require_seals(file: &File) -> Result<(), Error> {
+/// Refuses a file from elsewhere that is not sealed, one that knows no seals among them. Of what is no file in memory
+/// nothing else is asked: a pipe's opening may wait, a device's may do anything.
+pub(crate) fn require_seals(file: &impl AsFd) -> Result<(), Error> {
     let have = fcntl(file, FcntlArg::F_GET_SEALS).unwrap_or(0);
     if SealFlag::from_bits_truncate(have).contains(SEALS) { Ok(()) } else { Err(Error::NotSealed) }
 }

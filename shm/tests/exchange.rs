@@ -173,6 +173,12 @@ fn a_segment_that_is_not_sealed_is_refused() {
     sendmsg::<()>(ours.as_raw_fd(), &carrier, &rights, MsgFlags::empty(), None).expect("it can be sent");
     let said = Segment::receive(&theirs, &spec(1)).map(|_| ()).expect_err("it could be cut off");
     assert!(matches!(said, Error::NotSealed), "{said}");
+    // One that can't even be opened by its name is not tried.
+    let fds = [ours.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(ours.as_raw_fd(), &carrier, &rights, MsgFlags::empty(), None).expect("it can be sent");
+    let said = Segment::receive(&theirs, &spec(1)).map(|_| ()).expect_err("a socket");
+    assert!(matches!(said, Error::NotSealed), "{said}");
     let said = Segment::build_or_attach(loose, &spec(1), PATIENCE).map(|_| ()).expect_err("nor inherited");
     assert!(matches!(said, Error::NotSealed), "{said}");
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
@@ -224,6 +224,25 @@ fn what_can_still_change_or_is_none_is_refused() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     drop(ours);
     assert!(matches!(Frozen::<u8>::receive(&theirs), Err(OpenError::Memory(Error::Closed))));
+}
+
+/// Opening a pipe by its name would wait for a writer; reading what has no memory would take some.
+#[test]
+fn a_pipe_and_a_file_without_memory_are_refused_before_they_cost_anything() {
+    let path = std::path::PathBuf::from(format!("/tmp/{}", name("pipe")));
+    let _forget = Forget(path.clone());
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("it is there");
+    assert_eq!(Frozen::<u8>::from_file(&pipe).map(drop), Err(OpenError::NotSealed));
+
+    let long = memfd(&[]);
+    long.set_len(1 << 40).expect("a length takes no memory");
+    seal(
+        &long,
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL,
+    );
+    let said = Frozen::<u8>::from_file(&long).map(drop);
+    assert_eq!(said, Err(OpenError::Sparse { bytes: 1 << 40, backed: 0 }));
 }
 
 /// The digest of a bad peer's bytes is right, and they are no value of the type all the same.

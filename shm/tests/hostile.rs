@@ -19,7 +19,9 @@ use sapwood_core::member::{Fault, Member, Patience};
 use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::barrier::Barrier;
+use sapwood_shm::bufs::Pool;
 use sapwood_shm::channel::{Channel, FrameChannel};
+use sapwood_shm::map::SharedMap;
 use sapwood_shm::mutex::{LockError, Mutex};
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
 use sapwood_shm::{AllocError, Error, Group, Life, Rendezvous, Segment, link, prices};
@@ -410,6 +412,70 @@ fn channels_of_frames(name: &str, opened: &mut dyn FnMut(), answers: &mut Answer
     Ok(())
 }
 
+/// One handle of the pool has buffers alone, reads and opens what the other sends, and what it sends itself.
+fn buffers(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let open = || Pool::open(name, 8, 256, 4);
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS / 10 {
+        // First, because what a bad peer makes held for good is not lent any more.
+        if i % 1000 == 999 {
+            ends.iter().for_each(|end| _ = (end.recall(), end.void_left()));
+            ends[i / 1000 % 2] = open()?;
+        }
+        let [from, to] = &ends;
+        let alone = from.alloc::<u64>(32);
+        note(answers, "alloc", alone.as_ref().map(drop));
+        let Ok(mut alone) = alone else { continue };
+        alone.fill(i as u64);
+        assert_eq!(alone.len(), 32);
+        if i % 2 == 0 {
+            let shared = alone.into_shared();
+            for (what, end) in [("adopt", to), ("adopt ours", from)] {
+                let Ok(descriptor) = shared.share() else { continue };
+                let adopted = end.adopt::<u64>(descriptor);
+                note(answers, what, adopted.as_ref().map(drop));
+                adopted.iter().for_each(|values| assert!(values.len() <= 32 && values.iter().count() <= 32));
+            }
+            note(answers, "alone again", shared.into_unique().map(drop));
+        } else {
+            let shared = alone.into_open();
+            let Ok(descriptor) = shared.into_descriptor() else { continue };
+            let adopted = to.adopt_open::<u64>(descriptor);
+            note(answers, "adopt open", adopted.as_ref().map(drop));
+            adopted.iter().for_each(|values| assert!(values.len() <= 32 && values.to_vec().len() <= 32));
+        }
+        let stats = to.stats();
+        assert!(stats.blocks == 8 && stats.held <= 8 && stats.in_flight <= 8 * 16);
+    }
+    Ok(())
+}
+
+fn pairs(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    let short = Duration::from_micros(200);
+    let open = || SharedMap::<u64, [u64; 3]>::open(name, 16, 4).map(|map| map.with_deadline(short));
+    let mut ends = [open()?, open()?];
+    opened();
+    for i in 0..TURNS / 50 {
+        let key = i as u64 % 20;
+        for map in &mut ends {
+            note(answers, "insert", map.insert(key, [7; 3]));
+            note(answers, "get", map.get(&(key / 2)));
+            note(answers, "update", map.try_update(&key, |n| n.map(|n| n.map(|n| n.wrapping_add(1)))));
+            note(answers, "remove", map.try_remove(&(key / 3)));
+        }
+        if i % 50 == 49 {
+            let [one, two] = &mut ends;
+            note(answers, "snapshot", one.snapshot().map(|all| assert!(all.len() <= 64)));
+            note(answers, "drain", two.drain().map(|all| assert!(all.len() <= 64)));
+        }
+        if i % 500 == 499 {
+            ends[i / 500 % 2] = open()?;
+        }
+    }
+    Ok(())
+}
+
 /// One object, beside the bad peer. Every call must come back long before `PATIENCE` is over.
 fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
     let (say, said) = mpsc::channel();
@@ -454,6 +520,8 @@ fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
         ("barrier", meetings),
         ("channel", channels),
         ("channel of frames", channels_of_frames),
+        ("pool", buffers),
+        ("map", pairs),
     ];
     let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
     beside_a_bad_peer("rings", 6 * works.len(), |i, name, go| {

@@ -142,7 +142,7 @@ fn st_5_st_14_a_map_is_gone_through_while_others_delete_and_insert() {
     let map = SharedMap::<u64, [u64; 3]>::from_pairs((0..50_u32).map(u64::from).map(|i| (i, [i; 3])), 50)
         .expect("memory");
     let (tell, end) = mpsc::channel::<()>();
-    let (begin, begun) = mpsc::channel::<()>();
+    let (say, begun) = mpsc::sync_channel(1);
     let mut writer = map.try_clone().expect("a handle");
     let writes = std::thread::spawn(move || {
         let mut n = 0_u64;
@@ -156,11 +156,11 @@ fn st_5_st_14_a_map_is_gone_through_while_others_delete_and_insert() {
             }
             let stays = n % STAY;
             writer.update(&stays, |v| v.map(|v| [v[0] + 1000; 3])).expect("it stays");
-            let _ = begin.send(());
+            let _ = say.try_send(());
         }
         n
     });
-    begun.recv_timeout(PATIENCE).expect("the writer has begun");
+    begun.recv().expect("it writes");
     for _ in 0..rounds {
         let pairs = map.snapshot().expect("so often nobody is overtaken");
         let keys: HashSet<u64> = pairs.iter().map(|(k, _)| *k).collect();
@@ -445,6 +445,72 @@ fn a_forked_child_holds_no_handle_but_can_attach() {
         },
     }
     assert_eq!((map.len(), map.get(&3), local.len()), (2, Ok(Some(30)), 0));
+}
+
+/// A token may come from a bad peer: whatever it claims, nothing is made.
+#[test]
+fn a_token_makes_nothing() {
+    use zerocopy::{FromBytes, IntoBytes};
+    type Wide = [u64; 1024];
+    let name = name("claims");
+    let _forget = Forget::name(&name);
+    let map = SharedMap::<u64, Wide>::open(&name, 1, 2).expect("a seat");
+    // A number, then what the map was made for: the capacity from bit 33 on.
+    let mut words = [0_u64; 11];
+    words.as_mut_bytes().copy_from_slice(map.token().expect("it has a name").as_bytes());
+    words[1] += ((1 << 26) - 1) << 33;
+    let open = |words: &[u64; 11]| {
+        let token = MapToken::read_from_bytes(words.as_bytes()).expect("as long as a token");
+        token.open::<u64, Wide>().map(drop)
+    };
+    let said = open(&words).expect_err("another capacity");
+    assert!(matches!(said, TokenError::Open(Error::OtherMap { .. })), "{said}");
+    words[0] ^= 1;
+    let said = open(&words).expect_err("another number");
+    assert!(matches!(said, TokenError::Stale { .. }), "{said}");
+    drop(map);
+    let said = open(&words).expect_err("a TiB for nobody");
+    assert!(matches!(said, TokenError::Stale { .. }), "{said}");
+}
+
+/// The closure forks: the child has a copy of what holds the home, and comes out of the call, or of a panic in it.
+#[test]
+fn a_child_that_the_closure_forks_gives_no_home_back() {
+    for panics in [false, true] {
+        let mut map = SharedMap::<u64, u64>::create(8, 2).expect("memory");
+        let mut other = map.try_clone().expect("a seat");
+        map.insert(1, 10).expect("room");
+        let mut child = None;
+        let update = AssertUnwindSafe(|| {
+            map.update(&1, |n| {
+                // SAFETY: the child comes out of the call and ends; glibc keeps its allocator usable there.
+                let pid = unsafe { libc::fork() };
+                child = Some(pid);
+                match pid {
+                    // Without the hook, which writes.
+                    0 if panics => std::panic::resume_unwind(Box::new(())),
+                    0 => return Some(99),
+                    _ => {}
+                }
+                let end = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).expect("our child");
+                assert!(matches!(end, nix::sys::wait::WaitStatus::Exited(_, 0)), "{end:?}");
+                let said = other.try_insert(1, 20);
+                assert!(matches!(said, Err(MapError::Busy { .. })), "the home is ours: {said:?}");
+                n.map(|n| n + 1)
+            })
+        });
+        let said = catch_unwind(update);
+        if child == Some(0) {
+            let good = match said {
+                Ok(said) => said == Err(MapError::Forked { back: Some(99) }),
+                Err(_) => panics,
+            };
+            // SAFETY: ends this process at once, without handlers of its parent.
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        assert_eq!(said.expect("the parent does not panic"), Ok(Some(11)));
+        assert_eq!(other.insert(1, 20), Ok(Some(11)));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! says *still*, which changes only while one has it alone, and an [`OpenBuf`] is made of *open* ones only. As many
 //! values as the length says lie in the buffer, as `alloc` and `adopt` have checked; buffers begin on cache lines, and
 //! values are aligned to 64 at most. Any bytes are a [`Shareable`] value. A forked child gets no bytes.
+//! What a bad peer can do about a block's word, and what holds all the same, is argued at the top of `pool`.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;

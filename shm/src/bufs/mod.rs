@@ -269,8 +269,12 @@ pub enum AdoptError {
         /// With which it can be adopted as what it is; `None`: there was no place for it, and the buffer was let go.
         descriptor: Option<Descriptor>,
     },
-    /// What stands in the buffer's header is nothing that a good peer writes. The buffer was let go.
-    #[error("the header of buffer {block} says what can't be: {said:x?}")]
+    /// A bad peer has been at it: what stands in the buffer's header is nothing that a good one writes, or is not what
+    /// this participant has the buffer for already, or this participant has it alone, so that nobody can have sent it.
+    /// The descriptor is spent; what this participant had of the buffer it has.
+    #[error(
+        "buffer {block} can't have been sent as it is: its header says {said:x?}, or it is held here alone"
+    )]
     Broken {
         /// The buffer.
         block: u32,

@@ -4,12 +4,19 @@
 //! The protocol asks that no two handles that are used at a time have one seat, and that a newcomer recovers its seat
 //! before anything else: `enter` does, with the seat's lock held, and all calls of a handle take turns at `state`. A
 //! seat holds a block once, however many buffers of this process name it; `state` counts those.
+//!
+//! A block's word may say anything once a bad peer has written it, so what a handle has says its own memory. `loan`
+//! passes over a block that has names here, and `adopt` refuses one that was found to be this seat's alone and of which
+//! nothing has been sent since, and one whose header says another use than the names here have it for. So within one
+//! handle there is no second way to bytes that somebody may write. What remains: two handles of one process know
+//! nothing of each other. A bad peer that takes one's bit out of a word has the block lent to the other, as it would to
+//! another process, and both write to it. Who does not trust its peers keeps to one handle of a pool in a process.
 #![allow(unsafe_code)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sapwood_core::bufs::{self, Adopted, Bufs, Holding, Shape, ShapeError, Ticket, TicketError};
-use sapwood_core::mem::{Atom, Ordering, Real};
+use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 
 use super::buf::{SharedBuf, UniqueBuf};
@@ -19,11 +26,10 @@ use super::{
     AdoptError, AllocError, Contents, Descriptor, IN_FLIGHT, PARTICIPANTS, ShareError, Shareable, Use,
 };
 use crate::error::Error;
-use crate::layout::{OWNER_EPOCH, kind};
+use crate::layout::kind;
 use crate::memory::Memory;
 use crate::ring::Peer;
 use crate::ring::member::{self, Member, Recover, Watch};
-use crate::seat::after;
 use crate::segment::{Segment, Spec};
 
 /// Raised with every change of what lies in a pool's memory.
@@ -149,7 +155,12 @@ struct State {
 #[derive(Debug, Default)]
 struct Held {
     holding: Option<Holding>,
-    names: u32,
+    /// More than can be counted up to, though none is ever dropped.
+    names: u64,
+    /// Whether it was found to be this seat's alone, and no descriptor was made of it since: then there is none.
+    alone: bool,
+    /// What those that name it take it for.
+    how: Option<Use>,
 }
 
 impl Pool {
@@ -305,7 +316,7 @@ impl Pool {
 
     /// What is in use: a look at each buffer.
     pub fn stats(&self) -> Stats {
-        self.inner.stats(&self.inner.lock())
+        self.inner.stats()
     }
 
     /// In which seat this participant sits.
@@ -334,8 +345,13 @@ impl Inner {
         self.is_mine().then(|| self.lock())
     }
 
-    fn stats(&self, state: &State) -> Stats {
-        let (shape, (held, in_flight)) = (bufs::Region::shape(&self.depot), state.bufs.used());
+    /// Only looks, and takes no turn: a forked child may.
+    fn stats(&self) -> Stats {
+        let shape = bufs::Region::shape(&self.depot);
+        let words = (0..shape.blocks()).map(|block| bufs::Region::header(&self.depot, block).word());
+        let (held, in_flight) = words.fold((0, 0), |(held, in_flight), word| {
+            (held + u32::from(word.holders() != 0), in_flight + word.tickets().count_ones())
+        });
         Stats { blocks: shape.blocks(), bytes: shape.bytes(), held, in_flight }
     }
 
@@ -346,12 +362,15 @@ impl Inner {
             state.loan()
         });
         let Some(holding) = lent else {
-            let Stats { blocks, bytes, held, in_flight } = self.stats(&state);
+            let Stats { blocks, bytes, held, in_flight } = self.stats();
             return Err(AllocError::Exhausted { blocks, bytes, held, in_flight });
         };
         state.in_vain = false;
         state.bufs.say(&holding, contents.said());
-        Ok(state.keep(holding))
+        let block = holding.block();
+        state.held[block as usize] =
+            Held { holding: Some(holding), names: 1, alone: true, how: Some(contents.how) };
+        Ok(block)
     }
 
     /// No buffer is free: what the dead hold is, and what is still to be given back.
@@ -368,21 +387,20 @@ impl Inner {
         let (segment, holders, me) = (&self.segment, state.bufs.holders(), self.member.owner().seat());
         for seat in (0..segment.spec().seats).filter(|s| holders >> s & 1 == 1 && *s != me as usize) {
             let epoch = segment.seat_epoch(seat);
-            if epoch == 0 || segment.owner_alive(seat, epoch) {
-                continue;
+            if epoch != 0 && !segment.owner_alive(seat, epoch) {
+                self.free_what_was_held(state, seat, epoch);
             }
-            // Newcomers that died before they had recovered their predecessors have left those to us.
-            let mut dead = segment.seat_line(seat).recovered.load(Ordering::Acquire);
-            for _ in 0..OWNER_EPOCH {
-                dead = after(dead);
-                // Of the earlier ones the tickets are left; holdings are their last successor's.
-                let succeeded = |o: Owner| segment.owner_succeeded(seat, o.epoch());
-                // Not our seat, so it can't fail.
-                let _ = state.bufs.recover(Owner::new(seat as u32, dead), succeeded);
-                if dead == epoch {
-                    break;
-                }
-            }
+        }
+    }
+
+    /// What those have left who had the seat up to `epoch`, whose holder is dead. Somebody may have sat down since.
+    fn free_what_was_held(&self, state: &mut State, seat: usize, epoch: u32) {
+        // A bit is the seat's, not an epoch's: it goes unless somebody has sat down.
+        let succeeded = |_| self.segment.seat_succeeded(seat, epoch);
+        // Newcomers that died before they had recovered their predecessors have left those to us.
+        for dead in self.segment.unrecovered(seat, epoch) {
+            // Not our seat, so it can't fail.
+            let _ = state.bufs.recover(Owner::new(seat as u32, dead), succeeded);
         }
     }
 
@@ -390,22 +408,31 @@ impl Inner {
     fn adopt(&self, descriptor: Descriptor) -> Result<(u32, [u64; 2]), AdoptError> {
         let mut state = self.state().ok_or(AdoptError::Forked)?;
         let Descriptor { pool, block, .. } = descriptor;
-        let blocks = bufs::Region::shape(&self.depot).blocks();
+        let shape = bufs::Region::shape(&self.depot);
+        let blocks = shape.blocks();
         if pool != self.id || block >= blocks {
             return Err(AdoptError::OtherPool { block, pool, ours: self.id, blocks });
         }
-        match state.bufs.adopt(descriptor.ticket()) {
+        let holding = match state.bufs.adopt(descriptor.ticket()) {
             // Whether we had it before says our own count: the word may say anything.
-            Ok(Adopted::New(holding) | Adopted::Again(holding)) => {
-                state.keep(holding);
-            }
+            Ok(Adopted::New(holding) | Adopted::Again(holding)) => holding,
             Err(TicketError::Busy { block }) => return Err(AdoptError::Busy { block }),
             Err(TicketError::Stale { block, found, .. }) => {
                 return Err(AdoptError::Void { block, last: self.peer(found.issuer()) });
             }
             Err(_) => return Err(AdoptError::Void { block, last: None }),
+        };
+        let said = state.bufs.said(block);
+        let how = Contents::checked(said, shape.bytes()).map(|contents| contents.how);
+        let held = &mut state.held[block as usize];
+        held.holding = Some(holding);
+        if held.names == 0 {
+            (held.alone, held.how) = (false, how);
+        } else if held.alone || held.how != how {
+            return Err(AdoptError::Broken { block, said });
         }
-        Ok((block, state.bufs.said(block)))
+        held.names += 1;
+        Ok((block, said))
     }
 
     fn peer(&self, owner: Owner) -> Option<Peer> {
@@ -428,14 +455,6 @@ impl State {
         }
         None
     }
-
-    fn keep(&mut self, holding: Holding) -> u32 {
-        let block = holding.block();
-        let held = &mut self.held[block as usize];
-        held.holding = Some(holding);
-        held.names += 1;
-        block
-    }
 }
 
 impl Held {
@@ -445,6 +464,7 @@ impl Held {
         if self.names > 1 {
             let shared = bufs.share(&holding);
             self.holding = Some(holding);
+            self.alone &= shared.is_err();
             return shared.map_err(|e| refusal(&e));
         }
         bufs.hand_over(holding).map_err(|(e, holding)| {
@@ -496,10 +516,10 @@ impl Part {
     pub(super) fn share(&self) -> Result<Descriptor, ShareError> {
         let mut state = self.inner.state().ok_or(ShareError::Forked)?;
         let State { bufs, held, .. } = &mut *state;
-        let Some(holding) = &held[self.block as usize].holding else {
-            unreachable!("{self:?} has a holding")
-        };
+        let held = &mut held[self.block as usize];
+        let Some(holding) = &held.holding else { unreachable!("{self:?} has a holding") };
         let ticket = bufs.share(holding).map_err(|e| refusal(&e))?;
+        held.alone = false;
         Ok(self.descriptor(ticket))
     }
 
@@ -512,7 +532,7 @@ impl Part {
                 let held = &mut held[self.block as usize];
                 let ticket = held.hand_over(bufs);
                 // At once, before anybody can adopt it: what is adopted then is counted anew.
-                held.names -= u32::from(ticket.is_ok());
+                held.names -= u64::from(ticket.is_ok());
                 ticket
             }
         };
@@ -531,9 +551,12 @@ impl Part {
 
     /// Whether nobody else has the block: no other name here, no other seat, no descriptor on its way.
     pub(super) fn is_sole(&self) -> bool {
-        self.inner.state().is_some_and(|state| {
-            let held = &state.held[self.block as usize];
-            held.names == 1 && held.holding.as_ref().is_some_and(|h| state.bufs.is_sole(h))
+        self.inner.state().is_some_and(|mut state| {
+            let State { bufs, held, .. } = &mut *state;
+            let held = &mut held[self.block as usize];
+            let sole = held.names == 1 && held.holding.as_ref().is_some_and(|h| bufs.is_sole(h));
+            held.alone |= sole;
+            sole
         })
     }
 
@@ -541,7 +564,9 @@ impl Part {
     pub(super) fn say(&self, contents: Contents) {
         if let Some(mut state) = self.inner.state() {
             let State { bufs, held, .. } = &mut *state;
-            held[self.block as usize].holding.iter().for_each(|h| bufs.say(h, contents.said()));
+            let held = &mut held[self.block as usize];
+            held.how = Some(contents.how);
+            held.holding.iter().for_each(|h| bufs.say(h, contents.said()));
         }
     }
 }
@@ -582,12 +607,32 @@ mod tests {
     }
 
     /// A bad peer changes the word of the only buffer: it begins the body.
-    fn change(pool: &Pool, change: impl Fn(u64) -> u64) {
+    fn change(pool: &Pool, to: impl Fn(u64) -> u64) {
+        change_at(pool, 0, to);
+    }
+
+    fn change_at(pool: &Pool, offset: u64, change: impl Fn(u64) -> u64) {
         let (file, mut word) = (pool.segment().file(), [0; 8]);
-        let at = pool.segment().reserve_offset() - pool.segment().body_len() as u64;
+        let at = pool.segment().reserve_offset() - pool.segment().body_len() as u64 + offset;
         file.read_exact_at(&mut word, at).expect("it is there");
         let changed = change(u64::from_ne_bytes(word));
         file.write_all_at(&changed.to_ne_bytes(), at).expect("it is there");
+    }
+
+    /// Between the look at who sits there and the look at what was recovered a newcomer can have sat down.
+    #[test]
+    fn a_newcomer_is_not_taken_for_one_of_its_dead_predecessors() {
+        let (a, b) = two();
+        let (seat, epoch) = (b.seat(), b.inner.member.owner().epoch());
+        drop(b);
+        let newcomer = a.try_clone().expect("a seat is free");
+        assert_eq!(newcomer.seat(), seat, "it has the dead one's seat");
+        let buf = newcomer.alloc::<u64>(8).expect("it is free").into_shared();
+        let descriptor = buf.share().expect("there is a place");
+        a.inner.free_what_was_held(&mut a.inner.lock(), seat, epoch);
+        assert_eq!((a.stats().held, a.stats().in_flight), (1, 1));
+        drop(buf);
+        assert_eq!(a.adopt::<u64>(descriptor).expect("it stands").len(), 8);
     }
 
     #[test]
@@ -613,5 +658,45 @@ mod tests {
         assert!(matches!(said, Err(AllocError::Exhausted { .. })), "{said:?}");
         drop(buf);
         a.alloc::<u64>(8).expect("it is free");
+    }
+
+    #[test]
+    fn a_descriptor_that_a_bad_peer_has_forged_opens_no_buffer_that_its_holder_has_alone() {
+        let (a, b) = two();
+        let buf = a.alloc::<u64>(8).expect("it is free").into_shared();
+        let descriptor = buf.share().expect("there is a place");
+        let tickets = 0xffff << 32;
+        change(&b, |word| word & !tickets);
+        let mut buf = buf.into_unique().expect("the word says so");
+        change(&b, |word| word | 1 << (32 + a.seat()));
+        let said = a.adopt::<u64>(descriptor).expect_err("it is had alone");
+        assert!(matches!(said, AdoptError::Broken { block: 0, .. }), "{said}");
+        buf.fill(7);
+        // It is as it was, and can be sent and received again.
+        let again = buf.into_descriptor().expect("it is held");
+        assert_eq!(a.adopt::<u64>(again).expect("it stands")[7], 7);
+    }
+
+    #[test]
+    fn a_buffer_that_is_read_here_is_not_written_here_because_a_bad_peer_says_so() {
+        let (a, b) = two();
+        let buf = a.alloc::<u64>(8).expect("it is free").into_shared();
+        let descriptor = buf.share().expect("there is a place");
+        change_at(&b, 8, |said| said + (1 << 56));
+        let said = a.adopt_open::<u64>(descriptor).expect_err("it is read here");
+        assert!(matches!(said, AdoptError::Broken { block: 0, .. }), "{said}");
+    }
+
+    #[test]
+    fn figures_take_no_turn() {
+        let (a, _b) = two();
+        let (say, said) = std::sync::mpsc::channel();
+        std::thread::scope(|s| {
+            let turn = a.inner.lock();
+            s.spawn(|| say.send(a.stats()).expect("it is waited for"));
+            let came = said.recv_timeout(std::time::Duration::from_secs(30));
+            drop(turn);
+            assert_eq!(came.map(|stats| stats.held), Ok(0));
+        });
     }
 }

@@ -59,6 +59,17 @@ impl<T: Shareable> Shared<T> {
         Ok(Self::on(Ring::open_on(GROUND, name, capacity, participants)?, Some(name.into())))
     }
 
+    /// The one called `name` that has this number; [`Error::Retired`] if another one has the name, or none.
+    pub(super) fn open_meant(
+        name: &str,
+        nonce: u64,
+        capacity: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let ring = Ring::open_meant_on(GROUND, name, nonce, capacity, participants)?;
+        Ok(Self::on(ring, Some(name.into())))
+    }
+
     pub(super) fn create(capacity: usize, participants: usize) -> Result<Self, Error> {
         Ok(Self::on(Ring::create_on(GROUND, capacity, participants)?, None))
     }

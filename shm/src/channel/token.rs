@@ -3,8 +3,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Channel;
+use super::shared::Shared;
 use crate::error::Error;
-use crate::named::forget_if_stale;
 use crate::ring::{Figures, Shareable};
 
 /// The longest name that a segment can have, in bytes.
@@ -105,14 +105,10 @@ impl ChannelToken {
             let (found, expected) = (Box::new(meant), Box::new(expected));
             return Err(Error::OtherRing { found, expected }.into());
         }
-        let channel = Channel::<T>::open(name, capacity, participants as usize)?;
-        let segment = channel.segment().expect("it is between processes");
-        if segment.nonce() == self.nonce {
-            return Ok(channel);
-        }
-        // If nobody else has come to it, it was made just now, by us, and for nobody.
-        drop(channel);
-        let _ = forget_if_stale(name);
-        Err(TokenError::Stale { name: name.to_owned() })
+        let shared = Shared::open_meant(name, self.nonce, capacity, participants as usize);
+        shared.map(Channel::between).map_err(|e| match e {
+            Error::Retired => TokenError::Stale { name: name.to_owned() },
+            other => other.into(),
+        })
     }
 }

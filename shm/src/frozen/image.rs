@@ -136,10 +136,6 @@ pub(super) fn check(bytes: &[u8], of: Type) -> Result<Place, OpenError> {
     let Some(body) = bytes.get(FRONT..place.end()) else {
         return Err(OpenError::Truncated { need: place.end() as u64, have: bytes.len() as u64 });
     };
-    let (digest, found) = (word(front, 40), crc32c(body));
-    if digest != found {
-        return Err(OpenError::Damaged { found, expected: digest });
-    }
     // `place` has seen that it is shorter than what lies before the value.
     let name = body.get(..long(front, 32) as usize).unwrap_or_default();
     let layout = (word(front, 12), word(front, 16), word(front, 20));
@@ -150,6 +146,11 @@ pub(super) fn check(bytes: &[u8], of: Type) -> Result<Place, OpenError> {
     }
     if of.form == 2 && !place.len.is_multiple_of(of.size as usize) {
         return Err(OpenError::BadLengths { name: name.len() as u64, value: place.len as u64 });
+    }
+    // Last: it takes as long as the value is long.
+    let (digest, found) = (word(front, 40), crc32c(body));
+    if digest != found {
+        return Err(OpenError::Damaged { found, expected: digest });
     }
     Ok(place)
 }

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -112,7 +112,15 @@ pub enum OpenError {
         /// The most.
         most: u64,
     },
-    /// Whoever has the file could still change it.
+    /// Parts of its file have no memory, as none has that a good sender makes.
+    #[error("the file of the frozen value has {bytes} bytes, and only {backed} of them are there")]
+    Sparse {
+        /// Bytes that it says it has.
+        bytes: u64,
+        /// Bytes of memory that it has.
+        backed: u64,
+    },
+    /// Whoever has the file could still change it, or it is no file in memory.
     #[error("the file of the frozen value is not sealed against writing: whoever holds it could change it")]
     NotSealed,
 }
@@ -339,16 +347,24 @@ impl<T: Freezable + ?Sized> Frozen<T> {
     /// # Errors
     /// [`OpenError`].
     pub fn from_file(fd: impl AsFd) -> Result<Self, OpenError> {
-        let file = read_only(&fd)?;
-        let have = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap_or(0);
-        if !SealFlag::from_bits_truncate(have).contains(SEALS) {
+        // Before it is opened: that of a pipe would wait, that of a device may do anything. Only files in memory have
+        // seals.
+        let have = fcntl(&fd, FcntlArg::F_GET_SEALS).unwrap_or(0);
+        let stat = fstat(&fd).map_err(|e| Error::system("fstat of a frozen value", e))?;
+        let regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        if !regular || !SealFlag::from_bits_truncate(have).contains(SEALS) {
             return Err(OpenError::NotSealed);
         }
-        let stat = fstat(&file).map_err(|e| Error::system("fstat of a frozen value", e))?;
         let len = stat.st_size.cast_unsigned();
         if len < image::FRONT as u64 {
             return Err(OpenError::Truncated { need: image::FRONT as u64, have: len });
         }
+        // What has no memory costs its sender nothing, and would get some of ours as it is read.
+        let backed = stat.st_blocks.cast_unsigned().saturating_mul(BLOCK);
+        if backed < len {
+            return Err(OpenError::Sparse { bytes: len, backed });
+        }
+        let file = read_only(&fd)?;
         let map = MmapOptions::new().map_raw_read_only(&file);
         let map = map.map_err(|e| Error::system(format!("mmap of a frozen value of {len} bytes"), e))?;
         // SAFETY: as in `image`: it is mapped, and sealed.
@@ -358,6 +374,8 @@ impl<T: Freezable + ?Sized> Frozen<T> {
     }
 }
 
+/// Bytes of the blocks that fstat counts.
+const BLOCK: u64 = 512;
 /// What nobody may do to a frozen value's file any more.
 const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
     .union(SealFlag::F_SEAL_GROW)
@@ -378,6 +396,6 @@ fn sealed_file(image: &[u8]) -> Result<File, Error> {
 /// The same file, not to be written: before Linux 6.7 a file sealed against writing can be mapped only so.
 fn read_only(fd: &impl AsFd) -> Result<File, Error> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    let opened = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let opened = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty());
     opened.map(File::from).map_err(|e| Error::system(format!("opening {path}"), e))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use siphasher::sip::SipHasher13;
 use super::MapError;
 use super::handle::SharedMap;
 use super::table::Table;
+use crate::ring::member::Member;
 use crate::ring::{Peer, Shareable};
 use crate::segment::Segment;
 use crate::wait::Stop;
@@ -32,12 +34,38 @@ struct Change<V> {
     after: Option<V>,
 }
 
-/// Wakes whoever waits for a home, when it has been given back: dropped after the home is, in a panic too.
-struct Rings<'a>(&'a Doorbell<Real>);
+/// A home that is held. Dropped, in a panic too, it is given back, and whoever waits for it is woken; but not by a
+/// child that the closure has forked: its parent has the home.
+struct Home<'a, H> {
+    held: Option<H>,
+    bell: &'a Doorbell<Real>,
+    member: &'a Member,
+}
 
-impl Drop for Rings<'_> {
+impl<H> Deref for Home<'_, H> {
+    type Target = H;
+    fn deref(&self) -> &H {
+        let Some(held) = &self.held else { unreachable!("a home is held until it is dropped") };
+        held
+    }
+}
+
+impl<H> DerefMut for Home<'_, H> {
+    fn deref_mut(&mut self) -> &mut H {
+        let Some(held) = &mut self.held else { unreachable!("a home is held until it is dropped") };
+        held
+    }
+}
+
+impl<H> Drop for Home<'_, H> {
     fn drop(&mut self) {
-        self.0.ring();
+        let held = self.held.take();
+        if self.member.is_mine() {
+            drop(held);
+            self.bell.ring();
+        } else {
+            std::mem::forget(held);
+        }
     }
 }
 
@@ -111,7 +139,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         // What the dead have begun is there.
         self.map.help();
         let before = self.map.changes();
-        let mut pairs = Vec::with_capacity(self.len());
+        // Grows as pairs are found: how many there are only says the map's memory.
+        let mut pairs = Vec::new();
         for i in 0..self.map.shape().entries() {
             pairs.extend(self.map.pair(i).or_else(|_| again(|| self.map.pair(i)))?);
         }
@@ -188,7 +217,8 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     /// Changes the value of `key` to what `f` makes of it, or takes the pair out if that is `None`; returns what is
     /// there now. No other writer of the key comes in between. `f` is called once at most, and not at all where the
     /// key's home was not had. If it panics the map is as before. It holds up other writers of the key, so it should be
-    /// short; a call of another handle for the same key in it waits until its deadline.
+    /// short; a call of another handle for the same key in it waits until its deadline. A child that `f` forks changes
+    /// nothing: there it ends with [`MapError::Forked`].
     ///
     /// ```
     /// use sapwood_shm::map::SharedMap;
@@ -269,7 +299,7 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
     /// # Errors
     /// [`MapError`] without [`Full`](MapError::Full), with the pairs that were taken.
     pub fn drain(&mut self) -> Drained<K, V> {
-        let mut pairs = Vec::with_capacity(self.len());
+        let mut pairs = Vec::new();
         match self.take_all(|pair| pairs.push(pair)) {
             Ok(()) => Ok(pairs),
             Err(e) => Err(e.map(|()| pairs)),
@@ -296,13 +326,18 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         for i in 0..self.map.shape().entries() {
             // Ends with the pair, or at the deadline.
             let taken = loop {
-                match self.map.take(i, &mut self.others) {
+                let taken = self.map.take(i, &mut self.others);
+                // Whatever came of it, it may have held a home for which somebody waits; but not if that is another's.
+                // There a ring would only wake others like us, who would ring in turn.
+                if !matches!(taken, Err(busy) if busy.owner != Owner::NOBODY) {
+                    self.table.bell().ring();
+                }
+                match taken {
                     Ok(taken) => break taken,
                     Err(busy) => self.wait(busy, self.deadline, &mut timer)?,
                 }
             };
             if let Some(pair) = taken {
-                self.table.bell().ring();
                 with(pair);
             }
         }
@@ -328,18 +363,21 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
             };
             self.wait(busy, limit, &mut timer).map_err(|e| e.map(|()| None))?;
         };
-        let mut home = (held, Rings(self.table.bell()));
-        let found = home.0.find(hash, key);
-        let before = found.map(|found| home.0.value(found));
+        let mut home = Home { held: Some(held), bell: self.table.bell(), member: &self.member };
+        let found = home.find(hash, key);
+        let before = found.map(|found| home.value(found));
         let after = f(before);
+        if !self.member.is_mine() {
+            return Err(MapError::Forked { back: after });
+        }
         let said = loop {
             let said = match (found, &after) {
                 (Some(found), Some(value)) => {
-                    home.0.replace(found, value);
+                    home.replace(found, value);
                     Ok(())
                 }
-                (None, Some(value)) => home.0.add(hash, key, value),
-                (Some(found), None) => home.0.take_out(found),
+                (None, Some(value)) => home.add(hash, key, value),
+                (Some(found), None) => home.take_out(found),
                 (None, None) => Ok(()),
             };
             // Others changed the number of pairs first: they got on. Ends with success, or at the deadline.

@@ -181,6 +181,20 @@ impl<K: Shareable, V: Shareable> SharedMap<K, V> {
         Ok(map)
     }
 
+    /// The map called `name` that has this number; [`Error::Retired`] if another one has the name, or none.
+    pub(super) fn open_meant(
+        name: &str,
+        nonce: u64,
+        capacity: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let spec = spec::<K, V>(capacity, participants)?;
+        let sit = |recover: Recover<'_>| Member::open_meant(name, nonce, &spec, recover);
+        let mut map = Self::enter(capacity, participants, sit)?;
+        map.name = Some(name.into());
+        Ok(map)
+    }
+
     /// A new map without a name, in a [`segment`](Self::segment) to be handed on.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Figures, SharedMap};
 use crate::error::Error;
-use crate::named::forget_if_stale;
 use crate::ring::Shareable;
 
 /// The longest name that a segment can have, in bytes.
@@ -103,13 +102,10 @@ impl MapToken {
             let (found, expected) = (Box::new(meant), Box::new(expected));
             return Err(Error::OtherMap { found, expected }.into());
         }
-        let map = SharedMap::<K, V>::open(name, capacity, participants as usize)?;
-        if map.segment().is_some_and(|segment| segment.nonce() == self.nonce) {
-            return Ok(map);
-        }
-        // If nobody else has come to it, it was made just now, by us, and for nobody.
-        drop(map);
-        let _ = forget_if_stale(name);
-        Err(TokenError::Stale { name: name.to_owned() })
+        let map = SharedMap::open_meant(name, self.nonce, capacity, participants as usize);
+        map.map_err(|e| match e {
+            Error::Retired => TokenError::Stale { name: name.to_owned() },
+            other => other.into(),
+        })
     }
 }

@@ -67,6 +67,18 @@ impl Member {
         Ok(Self::seated(&Arc::new(segment), seat))
     }
 
+    /// The same in the segment called `name`, if it is the one with this number, else [`Error::Retired`].
+    pub(crate) fn open_meant(
+        name: &str,
+        nonce: u64,
+        spec: &Spec,
+        recover: Recover<'_>,
+    ) -> Result<Member, Error> {
+        let entered = Segment::enter_meant(name, nonce, spec, DEADLINE, recover);
+        let (segment, seat) = entered.map_err(explain)?;
+        Ok(Self::seated(&Arc::new(segment), seat))
+    }
+
     /// Sits down in a seat that nobody has sat in before, of a segment that was handed on.
     pub(crate) fn sit_once(segment: &Arc<Segment>, spec: &Spec, seat: usize) -> Result<Member, Error> {
         check(segment.spec(), spec)?;

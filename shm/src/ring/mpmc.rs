@@ -233,6 +233,19 @@ impl<T: Shareable> Ring<T> {
         Self::enter(ground, capacity, participants, |recover| Member::open(name, &spec, None, recover))
     }
 
+    /// The one called `name` that has this number; [`Error::Retired`] if another one has the name, or none.
+    pub(crate) fn open_meant_on(
+        ground: Ground,
+        name: &str,
+        nonce: u64,
+        capacity: usize,
+        participants: usize,
+    ) -> Result<Self, Error> {
+        let spec = ground.spec::<T>(capacity, participants)?;
+        let sit = |recover: Recover<'_>| Member::open_meant(name, nonce, &spec, recover);
+        Self::enter(ground, capacity, participants, sit)
+    }
+
     pub(crate) fn create_on(ground: Ground, capacity: usize, participants: usize) -> Result<Self, Error> {
         let spec = ground.spec::<T>(capacity, participants)?;
         Self::attach_on(ground, &member::create(&spec)?, capacity)
