@@ -2,8 +2,8 @@
 //! descriptor, as futures.
 //!
 //! # Safety
-//! A rank of its own forbids itself one system call, by a filter that lives through the call which installs it. A forked
-//! child waits in its one thread, and ends without coming back.
+//! A rank of its own forbids itself one system call, by a filter that lives through the call which installs it. A
+//! forked child waits in its one thread, and ends without coming back.
 #![allow(missing_docs)]
 #![allow(unsafe_code)]
 

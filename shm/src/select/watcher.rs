@@ -74,8 +74,8 @@ struct All {
 /// How deep forks can be nested before a child may meet its ancestor's lock.
 const DEPTH: usize = 64;
 
-/// One for each depth of forks: another thread of the parent may have had the lock when it forked, and in the child nobody
-/// would ever give it back.
+/// One for each depth of forks: another thread of the parent may have had the lock when it forked, and in the child
+/// nobody would ever give it back.
 static ALL: [Mutex<Option<All>>; DEPTH] = [const { Mutex::new(None) }; DEPTH];
 
 /// What `f` takes out of the lists it must return: wakers run code of others when they are dropped, which may come back
