@@ -137,10 +137,13 @@ impl<T: Shareable> Carry<T> for Shared<T> {
         ready
     }
 
-    fn alone(&mut self, way: Way) -> Option<Gone> {
-        let told = &mut self.told[way as usize];
-        let (gone, departures) = alone(self.ring.member(), self.ring.seat())?;
-        (std::mem::replace(told, departures) != departures).then_some(gone)
+    fn alone(&mut self, way: Way) -> Option<(Gone, u64)> {
+        let told = self.told[way as usize];
+        alone(self.ring.member(), self.ring.seat()).filter(|(_, departures)| *departures != told)
+    }
+
+    fn tell(&mut self, way: Way, departures: u64) {
+        self.told[way as usize] = departures;
     }
 
     fn close(&self) {
