@@ -226,11 +226,12 @@ pub(super) fn alone(member: &Member, me: usize) -> Option<(Gone, u64)> {
     for seat in others() {
         match segment.life(seat) {
             Life::Absent => {}
-            Life::Dead | Life::Dying => {
+            Life::Dead => {
                 gone += 1;
                 last = Some(member.peer(seat));
             }
-            Life::Alive => return None,
+            // What a dying one was receiving can't be unearthed yet.
+            Life::Alive | Life::Dying => return None,
         }
     }
     (gone > 0 && epochs() == before).then_some((Gone { gone, peer: last }, before))
