@@ -29,6 +29,7 @@ use super::ready::{Ready, bell};
 use super::shared::{alone, deaths_since};
 use super::waits::{News, told};
 use super::{DEADLINE, RecvError, SendError, State, Stats};
+use crate::codec::{self, DecodeError};
 use crate::error::Error;
 use crate::layout::kind;
 use crate::ring::frames::{self, Frames, Loan, LoanError, Message, PARTICIPANTS, ReceiveError};
@@ -75,14 +76,14 @@ pub enum RecvValueError {
     #[error(transparent)]
     Channel(#[from] RecvError),
     /// A frame came whose bytes are no such value: it is gone.
-    #[error("the {len} bytes that seat {sender} has sent are no such value: {source}")]
+    #[error("what seat {sender} has sent is no such value: {source}")]
     Decode {
         /// Bytes of the message.
         len: usize,
         /// Who has sent it.
         sender: usize,
         /// What is wrong with them.
-        source: postcard::Error,
+        source: DecodeError,
     },
     /// A frame came with such a value and more: sender and receiver mean different types. It is gone.
     #[error("the value takes {used} of the {len} bytes that seat {sender} has sent: it is of another type")]
@@ -360,19 +361,21 @@ impl FrameChannel {
         frame.send(len).map_err(|e| SendValueError::Channel(e.map(drop)))
     }
 
-    /// Receives a value of serde's; waits as [`recv`](Self::recv). A frame is the limit of what can come: a message
-    /// claims no memory beyond what its own bytes hold.
+    /// Receives a value of serde's; waits as [`recv`](Self::recv). Its bytes are copied out of the frame first, which is
+    /// given back: what a bad peer still writes there is not decoded. A frame is the limit of what can come: a message
+    /// claims no memory beyond that copy and what its own bytes hold. Values nested more than 128 deep are refused, as
+    /// are more than a million without bytes.
     ///
     /// # Errors
     /// [`RecvValueError`].
     pub fn recv_value<T: DeserializeOwned>(&mut self) -> Result<T, RecvValueError> {
         let message = self.recv()?;
-        let (len, sender) = (message.len(), message.sender());
-        match postcard::take_from_bytes(&message) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(RecvValueError::Trailing { used: len - rest.len(), len, sender }),
-            Err(source) => Err(RecvValueError::Decode { len, sender, source }),
-        }
+        let (len, sender, bytes) = (message.len(), message.sender(), message.to_vec());
+        drop(message);
+        codec::decode(&bytes).map_err(|source| match source {
+            DecodeError::Trailing { left, .. } => RecvValueError::Trailing { used: len - left, len, sender },
+            source => RecvValueError::Decode { len, sender, source },
+        })
     }
 
     /// One direction, to be waited for, and how this handle waits.
