@@ -8,6 +8,7 @@
 //! sleeps at "not empty". What a death leaves and who repairs it stands in `sapwood_core::blocks` and
 //! `sapwood_core::ring::bells`.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -255,16 +256,15 @@ impl FrameChannel {
             }
             let lent = self.frames.lend();
             self.hear();
+            if over.is_none() {
+                // Told once, or out of date.
+                over = self.news[Way::Send as usize].take().map(Over::Alone);
+            }
             match (lent, over.take(), &mut wait) {
                 (Ok(block), ..) => break block,
                 (Err(LoanError::Forked), ..) => return Err(SendError::Forked { value: () }),
                 (Err(_), None, Some(wait)) => over = self.wait(Way::Send, wait).err(),
-                (Err(_), None, None) => {
-                    return Err(match self.news[Way::Send as usize].take() {
-                        Some(Gone { gone, peer }) => SendError::Alone { gone, peer, value: () },
-                        None => SendError::Full { capacity, value: () },
-                    });
-                }
+                (Err(_), None, None) => return Err(SendError::Full { capacity, value: () }),
                 (Err(_), Some(Over::TimedOut { waited }), _) => {
                     return Err(SendError::TimedOut { capacity, waited, value: () });
                 }
@@ -316,7 +316,10 @@ impl FrameChannel {
             }
             self.hear();
             let said = match taken {
-                Ok(message) => break message,
+                Ok(message) => {
+                    self.news[Way::Recv as usize] = None; // out of date
+                    break message;
+                }
                 Err(ReceiveError::Bad(e)) => {
                     self.bells.popped(|| self.frames.is_closed());
                     return Err(RecvError::Bad(e));
@@ -324,7 +327,8 @@ impl FrameChannel {
                 Err(ReceiveError::Ring(said)) => said,
             };
             let not_yet = matches!(said, PopError::Empty | PopError::Busy { .. });
-            if wait.is_none() && not_yet {
+            // Told once: no wait here would learn it again.
+            if over.is_none() && not_yet {
                 over = self.news[Way::Recv as usize].take().map(Over::Alone);
             }
             match (over.take(), &mut wait) {
@@ -495,7 +499,11 @@ struct FrameSide<'a> {
 impl FrameSide<'_> {
     fn ready(&mut self, at_once: bool) -> bool {
         let ready = match self.way {
-            Way::Send => self.frames.is_closed() || self.frames.has_free(at_once),
+            // A forked child is told so by the try.
+            Way::Send => {
+                let said = self.frames.is_closed() || !self.frames.member().is_mine();
+                said || self.frames.has_free(at_once)
+            }
             Way::Recv => {
                 let not_yet = |said| matches!(said, Err(PopError::Empty | PopError::Busy { .. }));
                 let mut wait = not_yet(self.frames.has_message(at_once));
@@ -574,7 +582,7 @@ impl<'a> Frame<'a> {
     /// [`SendError::Closed`], [`SendError::Busy`], [`SendError::TimedOut`], [`SendError::Forked`], with the frame.
     #[inline]
     pub fn send(mut self, len: usize) -> Result<(), SendError<Frame<'a>>> {
-        let said = match self.attempt(len) {
+        let said = match self.attempt(len, false) {
             Ok(()) => return Ok(()),
             Err(said) => said,
         };
@@ -584,10 +592,10 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// One try. Until it succeeds the loan stays here.
-    fn attempt(&mut self, len: usize) -> Result<(), PushError<()>> {
+    /// One try. Until it succeeds the loan stays here. `at_once`: asks the kernel about whoever is in the way.
+    fn attempt(&mut self, len: usize, at_once: bool) -> Result<(), PushError<()>> {
         let Some(loan) = self.loan.take() else { return Ok(()) };
-        let Err(e) = loan.send(len) else {
+        let Err(e) = loan.send_asking(len, at_once) else {
             self.bells.pushed();
             return Ok(());
         };
@@ -598,15 +606,24 @@ impl<'a> Frame<'a> {
     fn send_later(mut self, len: usize) -> Result<(), SendError<Frame<'a>>> {
         let timer = Deadline::after(self.limit).start();
         let mut patience = std::mem::take(self.patience);
-        let mut said = Err(PushError::Full(()));
         // The borrow is the channel's, not this frame's.
         let (bell, until) = (self.bells.not_full(), Deadline::at(timer.until()));
-        let ready = || {
-            said = self.attempt(len);
-            !matches!(said, Err(PushError::Full(()) | PushError::Busy { .. }))
+        let not_yet = |said: &Result<(), PushError<()>>| {
+            matches!(said, Err(PushError::Full(()) | PushError::Busy { .. }))
         };
-        // Each look is a try, which buries whoever is dead.
-        let _ = patience.wait(bell, until, ready, || Ok::<(), ()>(()));
+        let tries = RefCell::new((&mut self, Err(PushError::Full(()))));
+        let settled = |at_once| {
+            let (frame, said) = &mut *tries.borrow_mut();
+            if not_yet(said) {
+                *said = frame.attempt(len, at_once);
+            }
+            !not_yet(said)
+        };
+        // Each try buries whoever is dead: that of a look before a sleep has proof of it.
+        let look = || if settled(true) { Err(()) } else { Ok(()) };
+        let _ = patience.wait(bell, until, || settled(false), look);
+        settled(true);
+        let (_, said) = tries.into_inner();
         *self.patience = patience;
         let waited = timer.waited();
         match said {

@@ -61,10 +61,14 @@ impl<T: Send> Carry<T> for Local<T> {
     }
 
     fn is_ready(&mut self, way: Way, _: bool) -> bool {
-        match way {
-            Way::Send => !matches!(self.queue.has_room(), Err(PushError::Full(()) | PushError::Busy { .. })),
-            Way::Recv => !matches!(self.queue.has_value(), Err(PopError::Empty | PopError::Busy { .. })),
-        }
+        // A forked child is told so by the try.
+        !self.maker.is_this()
+            || match way {
+                Way::Send => {
+                    !matches!(self.queue.has_room(), Err(PushError::Full(()) | PushError::Busy { .. }))
+                }
+                Way::Recv => !matches!(self.queue.has_value(), Err(PopError::Empty | PopError::Busy { .. })),
+            }
     }
 
     fn alone(&mut self, _: Way) -> Option<(Gone, u64)> {
