@@ -134,6 +134,8 @@ pub struct FrameChannel {
     looked: u64,
     /// What a wait beside others has learnt.
     news: News,
+    /// The bytes of the value that was received last; kept, so that the next one need not allocate.
+    copy: Vec<u8>,
     patience: Patience,
     limit: Duration,
     /// After the frames, whose seat goes first.
@@ -184,6 +186,7 @@ impl FrameChannel {
             told,
             looked,
             news: [None; 2],
+            copy: Vec::new(),
             patience,
             limit: DEADLINE,
             _farewell: farewell,
@@ -367,16 +370,21 @@ impl FrameChannel {
 
     /// Receives a value of serde's; waits as [`recv`](Self::recv). Its bytes are copied out of the frame first, which is
     /// given back: what a bad peer still writes there is not decoded. A frame is the limit of what can come: a message
-    /// claims no memory beyond that copy and what its own bytes hold. Values nested more than 128 deep are refused, as
-    /// are more than a million without bytes.
+    /// claims no memory beyond that copy, which the handle keeps for the next one, and what its own bytes hold. Values
+    /// nested more than 128 deep are refused, as are more than a million without bytes.
     ///
     /// # Errors
     /// [`RecvValueError`].
     pub fn recv_value<T: DeserializeOwned>(&mut self) -> Result<T, RecvValueError> {
-        let message = self.recv()?;
-        let (len, sender, bytes) = (message.len(), message.sender(), message.to_vec());
-        drop(message);
-        codec::decode(&bytes).map_err(|source| match source {
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.clear();
+        let received = self.recv().map(|message| {
+            copy.extend_from_slice(&message);
+            message.sender()
+        });
+        self.copy = copy;
+        let (sender, len) = (received?, self.copy.len());
+        codec::decode(&self.copy).map_err(|source| match source {
             DecodeError::Trailing { left, .. } => RecvValueError::Trailing { used: len - left, len, sender },
             source => RecvValueError::Decode { len, sender, source },
         })
