@@ -368,10 +368,10 @@ impl FrameChannel {
         frame.send(len).map_err(|e| SendValueError::Channel(e.map(drop)))
     }
 
-    /// Receives a value of serde's; waits as [`recv`](Self::recv). Its bytes are copied out of the frame first, which is
-    /// given back: what a bad peer still writes there is not decoded. A frame is the limit of what can come: a message
-    /// claims no memory beyond that copy, which the handle keeps for the next one, and what its own bytes hold. Values
-    /// nested more than 128 deep are refused, as are more than a million without bytes.
+    /// Receives a value of serde's; waits as [`recv`](Self::recv). Its bytes are copied out of the frame first, and the
+    /// frame is given back: what a bad peer still writes there is not decoded. A frame is the limit of what can come: a
+    /// message claims no memory beyond that copy, which the handle keeps for the next one, and what its own bytes hold.
+    /// Values nested more than 128 deep are refused, as are more than a million without bytes.
     ///
     /// # Errors
     /// [`RecvValueError`].
