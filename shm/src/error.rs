@@ -41,6 +41,12 @@ pub enum Error {
         /// RLIMIT_FSIZE.
         limit: u64,
     },
+    /// This process is a forked child of the one that has this handle, and the handle's memory is that one's own.
+    #[error("a forked child does not hold its parent's {what}")]
+    Forked {
+        /// What the handle is of.
+        what: &'static str,
+    },
     /// A name that no segment can have.
     #[error("{name:?} can't name a segment: use 1 to 64 of A-Z a-z 0-9 . _ - and don't begin with a dot")]
     BadName {

@@ -164,6 +164,9 @@ impl<S: 'static> WorkersBuilder<S> {
         for rank in 0..self.n {
             let (ended, f, init) = (Ended(gate.clone()), f.clone(), self.init.clone());
             let run = move || {
+                // The end is counted after all that the caller's closures hold is gone: locals go last one first.
+                let ended = ended;
+                let (f, init) = (f, init);
                 if !ended.0.pass() {
                     return Err("the others could not be started".to_owned());
                 }
@@ -178,6 +181,8 @@ impl<S: 'static> WorkersBuilder<S> {
                 }
             }
         }
+        // What the closures hold goes with the last worker, not here beside them.
+        drop((f, self.init));
         gate.open(true);
         Ok(Workers { results: threads.iter().map(|_| Fate::Running).collect(), threads, gate })
     }

@@ -10,7 +10,7 @@ use common::rings::*;
 use common::*;
 use sapwood_shm::Error;
 use sapwood_shm::channel::{
-    Channel, FrameChannel, RecvError, RecvValueError, SendError, SendValueError, State,
+    Channel, DecodeError, FrameChannel, RecvError, RecvValueError, SendError, SendValueError, State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,29 @@ fn what_does_not_fit_or_is_none_is_refused_and_the_next_one_passes() {
     assert!(matches!(said, RecvValueError::Trailing { used: 1, len: 2, sender: 0 }), "{said}");
     tx.send_value("text").expect("room");
     assert_eq!(rx.recv_value::<String>().expect("it came"), "text");
+}
+
+#[derive(Debug, Deserialize)]
+struct Nested(#[allow(dead_code)] Option<Box<Nested>>);
+
+#[test]
+fn a_value_without_end_is_refused() {
+    let mut tx = frames(2, 1 << 20);
+    let mut rx = tx.try_clone().expect("a seat is free");
+    let mut frame = tx.loan().expect("one is free");
+    frame.fill(1);
+    frame.send(1 << 20).expect("room");
+    let said = rx.recv_value::<Nested>().expect_err("a million deep");
+    let too_deep = |e: &RecvValueError| {
+        matches!(e, RecvValueError::Decode { source: DecodeError::TooDeep { .. }, sender: 0, .. })
+    };
+    assert!(too_deep(&said), "{said}");
+    // As many of nothing as a number can say.
+    let mut frame = tx.loan().expect("both are free again");
+    frame[..10].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+    frame.send(10).expect("room");
+    let said = rx.recv_value::<Vec<()>>().expect_err("too many");
+    assert!(matches!(said, RecvValueError::Decode { source: DecodeError::TooMany { .. }, .. }), "{said}");
 }
 
 #[test]

@@ -337,6 +337,28 @@ fn a_job_that_is_dropped_is_done_again_and_at_last_fails() {
     assert_eq!((stats.redelivered, stats.failed, stats.answered), (2, 1, 0));
 }
 
+/// Can't be dropped in peace.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped, on purpose");
+    }
+}
+
+#[test]
+fn a_job_that_panics_when_it_is_dropped_is_over_all_the_same() {
+    let (mut owner, mut worker) = work_queue::<Bomb, ()>(1).expect("memory");
+    owner.submit(Bomb).unwrap_or_else(|_| panic!("there is room"));
+    while let Ok(job) = worker.try_take() {
+        drop(job); // until all attempts are used up
+    }
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| owner.try_recv().map(drop)));
+    assert!(caught.is_err(), "the owner drops it");
+    assert_eq!((owner.pending(), owner.stats().failed), (0, 1));
+    assert!(matches!(owner.try_recv(), Err(RecvError::Idle)));
+}
+
 #[test]
 fn a_job_that_is_declined_counts_no_attempt_and_several_are_held_at_once() {
     let mut shared = Owner::<u64, u64>::create(4).expect("memory");
@@ -523,6 +545,9 @@ fn a_forked_child_holds_nothing() {
             fine &= matches!(worker.try_take(), Err(TakeError::Forked));
             fine &= matches!(worker.take(), Err(TakeError::Forked));
         }
+        fine &= matches!(here.worker(), Err(Error::Forked { .. }));
+        fine &= matches!(there.try_clone(), Err(Error::Forked { .. }));
+        fine &= here.workers() == 0;
         for job in jobs {
             fine &= job.finish(9) == Err(FinishError::Forked(9));
         }

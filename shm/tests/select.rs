@@ -102,6 +102,54 @@ fn the_end_of_a_channel_is_something_to_select() {
 }
 
 #[test]
+fn what_a_select_has_learnt_is_told_by_the_next_call_unless_it_is_out_of_date() {
+    let alone = |said: &Result<u64, RecvError>| matches!(said, Err(RecvError::Alone { gone: 1, .. }));
+    let mut select = Select::new();
+    let mut a = Channel::<u64>::create(1, 2).expect("memory").with_deadline(PATIENCE);
+    drop(a.try_clone().expect("a seat is free"));
+    assert_eq!(select.wait_timeout(&mut [a.receiving()], PATIENCE), Ok(0));
+    let said = a.recv();
+    assert!(alone(&said), "a call that waits: {said:?}");
+    drop(a.try_clone().expect("a seat is free"));
+    assert_eq!(select.wait_timeout(&mut [a.receiving()], PATIENCE), Ok(0));
+    let mut late = a.try_clone().expect("a seat is free");
+    late.send(1).expect("room");
+    assert_eq!((a.recv(), a.try_recv()), (Ok(1), Err(RecvError::Empty)), "somebody is there again");
+    drop(late);
+    a.send(2).expect("room");
+    assert_eq!(select.wait_timeout(&mut [a.sending()], PATIENCE), Ok(0));
+    assert!(matches!(a.send(3), Err(SendError::Alone { gone: 1, value: 3, .. })));
+
+    let mut a = FrameChannel::new(1, 64).expect("memory").with_deadline(PATIENCE);
+    drop(a.try_clone().expect("a seat is free"));
+    assert_eq!(select.wait_timeout(&mut [a.receiving()], PATIENCE), Ok(0));
+    assert!(matches!(a.recv().map(drop), Err(RecvError::Alone { gone: 1, .. })));
+    a.send_value(&1_u8).expect("the frame is free");
+    assert_eq!(select.wait_timeout(&mut [a.sending()], PATIENCE), Ok(0));
+    assert!(matches!(a.loan().map(drop), Err(SendError::Alone { gone: 1, .. })));
+}
+
+#[test]
+fn a_forked_child_does_not_wait_for_an_end_that_it_does_not_hold() {
+    let mut queue = channel::<u8>(1).expect("memory");
+    let mut frames = FrameChannel::new(1, 64).expect("memory");
+    frames.send_value(&1_u8).expect("the frame is free");
+    // SAFETY: the child looks, and ends without unwinding or coming back.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let mut select = Select::new();
+        let fine = select.poll(&mut [queue.receiving()]) == Some(0)
+            && queue.try_recv() == Err(RecvError::Forked)
+            && select.poll(&mut [frames.sending()]) == Some(0)
+            && matches!(frames.try_loan().map(drop), Err(SendError::Forked { value: () }));
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(i32::from(!fine)) };
+    }
+    let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).expect("a child of ours");
+    assert!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "{ended:?}");
+}
+
+#[test]
 fn ten_threads_that_select_get_every_message_once() {
     let channels: Vec<Channel<u64>> = (0..4).map(|_| channel(8).expect("memory")).collect();
     let twins = || channels.iter().map(|c| c.try_clone().expect("a handle")).collect::<Vec<_>>();

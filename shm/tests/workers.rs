@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
@@ -159,4 +159,31 @@ fn joining_has_a_deadline_and_gives_the_workers_back() {
 fn failures_come_through_a_join_with_a_deadline() {
     let said = workers(6, fails).expect("threads").join_timeout(common::PATIENCE).expect_err("three fail");
     assert!(matches!(said, JoinError::Failed(f) if f == failures(&FAILED)));
+}
+
+/// Says that it goes, and waits until it may.
+struct Slow(Sender<()>, Mutex<Receiver<()>>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.send(()).expect("the test waits for it");
+        let go = self.1.get_mut().expect("nobody has panicked with it");
+        go.recv_timeout(common::PATIENCE).expect("the test lets it go");
+    }
+}
+
+#[test]
+fn a_worker_has_ended_when_all_that_it_holds_is_gone() {
+    let ((going, goes), (let_go, go)) = (channel(), channel());
+    let slow = Slow(going, Mutex::new(go));
+    let all = workers(1, move |rank| {
+        let _ = &slow;
+        Ok::<_, String>(rank)
+    });
+    let all = all.expect("threads");
+    goes.recv_timeout(common::PATIENCE).expect("the worker is done");
+    let said = all.join_timeout(Duration::from_millis(20)).expect_err("it goes on");
+    let JoinError::StillRunning { workers, .. } = said else { panic!("{said}") };
+    let_go.send(()).expect("it waits");
+    assert_eq!(workers.join(), Ok(vec![0]));
 }

@@ -91,24 +91,17 @@ impl<T: Send> Channel<T> {
     }
 
     /// Sends all values that an iterator yields, in order, and says how many; the deadline is for the whole. Readers
-    /// are woken once for all that went in without waiting; whatever ends the call early, even a panic of the iterator,
-    /// what was sent is there and they are woken. By reference (`send_all(&mut iterator)`) the rest stays with the
-    /// caller.
+    /// are woken for each, before the iterator is asked for the next one: it may wait for what they do. Whatever ends
+    /// the call early, even a panic of the iterator, what was sent is there. By reference (`send_all(&mut iterator)`)
+    /// the rest stays with the caller.
     ///
     /// # Errors
     /// [`SendAllError`]: the first values were sent, the next one is handed back.
     pub fn send_all(&mut self, values: impl IntoIterator<Item = T>) -> Result<usize, SendAllError<T>> {
-        let (mut batch, mut sent) = (Batch { owed: false, channel: self }, 0);
-        let mut wait = Wait::until(Deadline::after(batch.channel.limit));
+        let (mut wait, mut sent) = (Wait::until(Deadline::after(self.limit)), 0);
         for value in values {
-            match batch.channel.carrier.as_mut().push_quietly(value) {
-                Ok(()) => batch.owed = true,
-                Err(e) => {
-                    // They can make room only for what they know of.
-                    batch.ring();
-                    let sent_later = batch.channel.send_later(e, &mut wait);
-                    sent_later.map_err(|error| SendAllError { sent, error })?;
-                }
+            if let Err(e) = self.push(value) {
+                self.send_later(e, &mut wait).map_err(|error| SendAllError { sent, error })?;
             }
             sent += 1;
         }
@@ -117,18 +110,26 @@ impl<T: Send> Channel<T> {
 
     #[inline(always)]
     fn push(&mut self, value: T) -> Result<(), PushError<T>> {
-        match &mut self.carrier {
+        let pushed = match &mut self.carrier {
             Carrier::Threads(local) => local.push(value),
             Carrier::Processes(shared) => shared.push(value),
+        };
+        if pushed.is_ok() {
+            self.news[Way::Send as usize] = None; // out of date
         }
+        pushed
     }
 
     #[inline(always)]
     fn pop(&mut self) -> Result<T, PopError> {
-        match &mut self.carrier {
+        let popped = match &mut self.carrier {
             Carrier::Threads(local) => local.pop(),
             Carrier::Processes(shared) => shared.pop(),
+        };
+        if popped.is_ok() {
+            self.news[Way::Recv as usize] = None; // out of date
         }
+        popped
     }
 
     /// One direction, to be waited for, and how this handle waits.
@@ -147,7 +148,12 @@ impl<T: Send> Channel<T> {
         // Ends at the deadline at the latest.
         loop {
             let value = match said {
-                PushError::Full(value) | PushError::Busy { value, .. } => value,
+                // What a wait beside others has learnt is told once: no wait here would learn it again.
+                PushError::Full(value) => match self.news[Way::Send as usize].take() {
+                    Some(Gone { gone, peer }) => return Err(SendError::Alone { gone, peer, value }),
+                    None => value,
+                },
+                PushError::Busy { value, .. } => value,
                 e => return Err(SendError::of(e, self.capacity())),
             };
             let over = self.wait(Way::Send, wait);
@@ -258,14 +264,12 @@ impl<T: Send> Channel<T> {
     pub fn recv_slice(&mut self, into: &mut [T]) -> Result<usize, RecvError> {
         let Some((first, rest)) = into.split_first_mut() else { return Ok(0) };
         *first = self.recv()?;
-        let mut taken = 1;
+        let (mut taken, mut owing) = (1, Owing { owed: false, channel: self });
         for place in rest {
-            let Ok(value) = self.carrier.as_mut().pop_quietly() else { break };
-            *place = value;
+            let Ok(value) = owing.channel.carrier.as_mut().pop_quietly() else { break };
+            owing.owed = true;
+            *place = value; // drops what was there, and may panic
             taken += 1;
-        }
-        if taken > 1 {
-            self.carrier.as_ref().ring_popped();
         }
         Ok(taken)
     }
@@ -277,6 +281,7 @@ impl<T: Send> Channel<T> {
         let carrier = self.carrier.as_mut();
         let taken = carrier.pop_some_quietly(into, most)?;
         carrier.ring_popped();
+        self.news[Way::Recv as usize] = None; // out of date
         Ok(taken)
     }
 
@@ -292,6 +297,12 @@ impl<T: Send> Channel<T> {
         loop {
             if !matches!(said, PopError::Empty | PopError::Busy { .. }) {
                 return Err(RecvError::of(said));
+            }
+            // What a wait beside others has learnt is told once: no wait here would learn it again.
+            if said == PopError::Empty
+                && let Some(Gone { gone, peer }) = self.news[Way::Recv as usize].take()
+            {
+                return Err(RecvError::Alone { gone, peer });
             }
             let over = self.wait(Way::Recv, &mut wait);
             said = match pop(self) {
@@ -309,22 +320,16 @@ impl<T: Send> Channel<T> {
     }
 }
 
-/// What was sent quietly. Rings when it goes, also by a panic.
-struct Batch<'a, T: Send> {
+/// What was received quietly. Rings when it goes, also by a panic.
+struct Owing<'a, T: Send> {
     owed: bool,
     channel: &'a mut Channel<T>,
 }
 
-impl<T: Send> Batch<'_, T> {
-    fn ring(&mut self) {
-        if std::mem::take(&mut self.owed) {
-            self.channel.farewell.bells.pushed();
-        }
-    }
-}
-
-impl<T: Send> Drop for Batch<'_, T> {
+impl<T: Send> Drop for Owing<'_, T> {
     fn drop(&mut self) {
-        self.ring();
+        if self.owed {
+            self.channel.carrier.as_ref().ring_popped();
+        }
     }
 }

@@ -67,8 +67,11 @@ pub(super) trait Carry<T>: Send {
     fn place_of_bells(&self) -> Where;
     /// Whether what `way` waits for is there, or its end. `at_once`: asks the kernel about whoever is in the way.
     fn is_ready(&mut self, way: Way, at_once: bool) -> bool;
-    /// Everybody else who had joined is gone, and this was not told for this `way` yet.
-    fn alone(&mut self, way: Way) -> Option<Gone>;
+    /// Everybody else who had joined is gone, and this was not told for this `way` yet: with the news, for
+    /// [`tell`](Self::tell).
+    fn alone(&mut self, way: Way) -> Option<(Gone, u64)>;
+    /// `departures` are told now, for this `way`.
+    fn tell(&mut self, way: Way, departures: u64);
     /// See `Channel`.
     fn close(&self);
     fn is_closed(&self) -> bool;
@@ -108,8 +111,74 @@ pub(super) trait Carry<T>: Send {
         if self.is_ready(way, true) {
             return Err(Told::Again);
         }
-        let Some(gone) = self.alone(way) else { return Ok(()) };
-        // Whatever the last of them did came before its end.
-        Err(if self.is_ready(way, true) { Told::Again } else { Told::Alone(gone) })
+        let Some((gone, departures)) = self.alone(way) else { return Ok(()) };
+        // Whatever the last of them did came before its end. As long as that is there the news is not told.
+        if self.is_ready(way, true) {
+            return Err(Told::Again);
+        }
+        self.tell(way, departures);
+        Err(Told::Alone(gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the looks find, one after the other; somebody has left.
+    struct Scripted {
+        ready: Vec<bool>,
+        told: [u64; 2],
+        bells: Bells<Real>,
+    }
+
+    impl Carry<u8> for Scripted {
+        fn push_quietly(&mut self, value: u8) -> Result<(), PushError<u8>> {
+            Err(PushError::Full(value))
+        }
+        fn pop_quietly(&mut self) -> Result<u8, PopError> {
+            Err(PopError::Empty)
+        }
+        fn bells(&self) -> &Bells<Real> {
+            &self.bells
+        }
+        fn place_of_bells(&self) -> Where {
+            Where::Threads(Arc::default())
+        }
+        fn is_ready(&mut self, _: Way, _: bool) -> bool {
+            self.ready.pop().unwrap_or(false)
+        }
+        fn alone(&mut self, way: Way) -> Option<(Gone, u64)> {
+            (self.told[way as usize] != 7).then_some((Gone { gone: 1, peer: None }, 7))
+        }
+        fn tell(&mut self, way: Way, departures: u64) {
+            self.told[way as usize] = departures;
+        }
+        fn close(&self) {}
+        fn is_closed(&self) -> bool {
+            false
+        }
+        fn is_drained(&mut self) -> bool {
+            false
+        }
+        fn len(&self) -> usize {
+            0
+        }
+        fn capacity(&self) -> usize {
+            1
+        }
+        fn stats(&self) -> Stats {
+            Stats::default()
+        }
+    }
+
+    #[test]
+    fn the_news_is_told_once_and_not_lost_to_what_the_last_one_left() {
+        for way in [Way::Send, Way::Recv] {
+            let mut carry = Scripted { ready: vec![true, false], told: [0; 2], bells: Bells::default() };
+            assert_eq!(carry.look(way), Err(Told::Again), "what the last one left comes first");
+            assert_eq!(carry.look(way), Err(Told::Alone(Gone { gone: 1, peer: None })), "then the news");
+            assert_eq!(carry.look(way), Ok(()), "once");
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! sleeps at "not empty". What a death leaves and who repairs it stands in `sapwood_core::blocks` and
 //! `sapwood_core::ring::bells`.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::ready::{Ready, bell};
 use super::shared::{alone, deaths_since};
 use super::waits::{News, told};
 use super::{DEADLINE, RecvError, SendError, State, Stats};
+use crate::codec::{self, DecodeError};
 use crate::error::Error;
 use crate::layout::kind;
 use crate::ring::frames::{self, Frames, Loan, LoanError, Message, PARTICIPANTS, ReceiveError};
@@ -75,14 +77,14 @@ pub enum RecvValueError {
     #[error(transparent)]
     Channel(#[from] RecvError),
     /// A frame came whose bytes are no such value: it is gone.
-    #[error("the {len} bytes that seat {sender} has sent are no such value: {source}")]
+    #[error("what seat {sender} has sent is no such value: {source}")]
     Decode {
         /// Bytes of the message.
         len: usize,
         /// Who has sent it.
         sender: usize,
         /// What is wrong with them.
-        source: postcard::Error,
+        source: DecodeError,
     },
     /// A frame came with such a value and more: sender and receiver mean different types. It is gone.
     #[error("the value takes {used} of the {len} bytes that seat {sender} has sent: it is of another type")]
@@ -132,6 +134,8 @@ pub struct FrameChannel {
     looked: u64,
     /// What a wait beside others has learnt.
     news: News,
+    /// The bytes of the value that was received last; kept, so that the next one need not allocate.
+    copy: Vec<u8>,
     patience: Patience,
     limit: Duration,
     /// After the frames, whose seat goes first.
@@ -182,6 +186,7 @@ impl FrameChannel {
             told,
             looked,
             news: [None; 2],
+            copy: Vec::new(),
             patience,
             limit: DEADLINE,
             _farewell: farewell,
@@ -254,16 +259,15 @@ impl FrameChannel {
             }
             let lent = self.frames.lend();
             self.hear();
+            if over.is_none() {
+                // Told once, or out of date.
+                over = self.news[Way::Send as usize].take().map(Over::Alone);
+            }
             match (lent, over.take(), &mut wait) {
                 (Ok(block), ..) => break block,
                 (Err(LoanError::Forked), ..) => return Err(SendError::Forked { value: () }),
                 (Err(_), None, Some(wait)) => over = self.wait(Way::Send, wait).err(),
-                (Err(_), None, None) => {
-                    return Err(match self.news[Way::Send as usize].take() {
-                        Some(Gone { gone, peer }) => SendError::Alone { gone, peer, value: () },
-                        None => SendError::Full { capacity, value: () },
-                    });
-                }
+                (Err(_), None, None) => return Err(SendError::Full { capacity, value: () }),
                 (Err(_), Some(Over::TimedOut { waited }), _) => {
                     return Err(SendError::TimedOut { capacity, waited, value: () });
                 }
@@ -315,7 +319,10 @@ impl FrameChannel {
             }
             self.hear();
             let said = match taken {
-                Ok(message) => break message,
+                Ok(message) => {
+                    self.news[Way::Recv as usize] = None; // out of date
+                    break message;
+                }
                 Err(ReceiveError::Bad(e)) => {
                     self.bells.popped(|| self.frames.is_closed());
                     return Err(RecvError::Bad(e));
@@ -323,7 +330,8 @@ impl FrameChannel {
                 Err(ReceiveError::Ring(said)) => said,
             };
             let not_yet = matches!(said, PopError::Empty | PopError::Busy { .. });
-            if wait.is_none() && not_yet {
+            // Told once: no wait here would learn it again.
+            if over.is_none() && not_yet {
                 over = self.news[Way::Recv as usize].take().map(Over::Alone);
             }
             match (over.take(), &mut wait) {
@@ -360,19 +368,26 @@ impl FrameChannel {
         frame.send(len).map_err(|e| SendValueError::Channel(e.map(drop)))
     }
 
-    /// Receives a value of serde's; waits as [`recv`](Self::recv). A frame is the limit of what can come: a message
-    /// claims no memory beyond what its own bytes hold.
+    /// Receives a value of serde's; waits as [`recv`](Self::recv). Its bytes are copied out of the frame first, and the
+    /// frame is given back: what a bad peer still writes there is not decoded. A frame is the limit of what can come: a
+    /// message claims no memory beyond that copy, which the handle keeps for the next one, and what its own bytes hold.
+    /// Values nested more than 128 deep are refused, as are more than a million without bytes.
     ///
     /// # Errors
     /// [`RecvValueError`].
     pub fn recv_value<T: DeserializeOwned>(&mut self) -> Result<T, RecvValueError> {
-        let message = self.recv()?;
-        let (len, sender) = (message.len(), message.sender());
-        match postcard::take_from_bytes(&message) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(RecvValueError::Trailing { used: len - rest.len(), len, sender }),
-            Err(source) => Err(RecvValueError::Decode { len, sender, source }),
-        }
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.clear();
+        let received = self.recv().map(|message| {
+            copy.extend_from_slice(&message);
+            message.sender()
+        });
+        self.copy = copy;
+        let (sender, len) = (received?, self.copy.len());
+        codec::decode(&self.copy).map_err(|source| match source {
+            DecodeError::Trailing { left, .. } => RecvValueError::Trailing { used: len - left, len, sender },
+            source => RecvValueError::Decode { len, sender, source },
+        })
     }
 
     /// One direction, to be waited for, and how this handle waits.
@@ -492,7 +507,11 @@ struct FrameSide<'a> {
 impl FrameSide<'_> {
     fn ready(&mut self, at_once: bool) -> bool {
         let ready = match self.way {
-            Way::Send => self.frames.is_closed() || self.frames.has_free(at_once),
+            // A forked child is told so by the try.
+            Way::Send => {
+                let said = self.frames.is_closed() || !self.frames.member().is_mine();
+                said || self.frames.has_free(at_once)
+            }
             Way::Recv => {
                 let not_yet = |said| matches!(said, Err(PopError::Empty | PopError::Busy { .. }));
                 let mut wait = not_yet(self.frames.has_message(at_once));
@@ -571,7 +590,7 @@ impl<'a> Frame<'a> {
     /// [`SendError::Closed`], [`SendError::Busy`], [`SendError::TimedOut`], [`SendError::Forked`], with the frame.
     #[inline]
     pub fn send(mut self, len: usize) -> Result<(), SendError<Frame<'a>>> {
-        let said = match self.attempt(len) {
+        let said = match self.attempt(len, false) {
             Ok(()) => return Ok(()),
             Err(said) => said,
         };
@@ -581,10 +600,10 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// One try. Until it succeeds the loan stays here.
-    fn attempt(&mut self, len: usize) -> Result<(), PushError<()>> {
+    /// One try. Until it succeeds the loan stays here. `at_once`: asks the kernel about whoever is in the way.
+    fn attempt(&mut self, len: usize, at_once: bool) -> Result<(), PushError<()>> {
         let Some(loan) = self.loan.take() else { return Ok(()) };
-        let Err(e) = loan.send(len) else {
+        let Err(e) = loan.send_asking(len, at_once) else {
             self.bells.pushed();
             return Ok(());
         };
@@ -595,15 +614,24 @@ impl<'a> Frame<'a> {
     fn send_later(mut self, len: usize) -> Result<(), SendError<Frame<'a>>> {
         let timer = Deadline::after(self.limit).start();
         let mut patience = std::mem::take(self.patience);
-        let mut said = Err(PushError::Full(()));
         // The borrow is the channel's, not this frame's.
         let (bell, until) = (self.bells.not_full(), Deadline::at(timer.until()));
-        let ready = || {
-            said = self.attempt(len);
-            !matches!(said, Err(PushError::Full(()) | PushError::Busy { .. }))
+        let not_yet = |said: &Result<(), PushError<()>>| {
+            matches!(said, Err(PushError::Full(()) | PushError::Busy { .. }))
         };
-        // Each look is a try, which buries whoever is dead.
-        let _ = patience.wait(bell, until, ready, || Ok::<(), ()>(()));
+        let tries = RefCell::new((&mut self, Err(PushError::Full(()))));
+        let settled = |at_once| {
+            let (frame, said) = &mut *tries.borrow_mut();
+            if not_yet(said) {
+                *said = frame.attempt(len, at_once);
+            }
+            !not_yet(said)
+        };
+        // Each try buries whoever is dead: that of a look before a sleep has proof of it.
+        let look = || if settled(true) { Err(()) } else { Ok(()) };
+        let _ = patience.wait(bell, until, || settled(false), look);
+        settled(true);
+        let (_, said) = tries.into_inner();
         *self.patience = patience;
         let waited = timer.waited();
         match said {

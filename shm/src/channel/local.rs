@@ -61,17 +61,24 @@ impl<T: Send> Carry<T> for Local<T> {
     }
 
     fn is_ready(&mut self, way: Way, _: bool) -> bool {
-        match way {
-            Way::Send => !matches!(self.queue.has_room(), Err(PushError::Full(()) | PushError::Busy { .. })),
-            Way::Recv => !matches!(self.queue.has_value(), Err(PopError::Empty | PopError::Busy { .. })),
-        }
+        // A forked child is told so by the try.
+        !self.maker.is_this()
+            || match way {
+                Way::Send => {
+                    !matches!(self.queue.has_room(), Err(PushError::Full(()) | PushError::Busy { .. }))
+                }
+                Way::Recv => !matches!(self.queue.has_value(), Err(PopError::Empty | PopError::Busy { .. })),
+            }
     }
 
-    fn alone(&mut self, _: Way) -> Option<Gone> {
+    fn alone(&mut self, _: Way) -> Option<(Gone, u64)> {
         // Nobody can make a handle but from a handle, and ours is borrowed. What the others did before they dropped
         // theirs comes before this.
-        Arc::get_mut(&mut self.token).map(|()| Gone { gone: 0, peer: None })
+        Arc::get_mut(&mut self.token).map(|()| (Gone { gone: 0, peer: None }, 0))
     }
+
+    /// Whoever is alone stays so until he makes another handle, and is told each time.
+    fn tell(&mut self, _: Way, _: u64) {}
 
     fn close(&self) {
         if self.maker.is_this() {

@@ -54,6 +54,7 @@ use std::time::Duration;
 
 use sapwood_core::wait::WaitPolicy;
 
+pub use crate::codec::DecodeError;
 pub use error::{RecvError, SendAllError, SendError};
 pub use frames::{Frame, FrameChannel, Received, RecvValueError, SendValueError, frame_spec};
 pub use iter::{IntoIter, Iter};

@@ -148,10 +148,13 @@ impl<T: Shareable> Carry<T> for Shared<T> {
         ready
     }
 
-    fn alone(&mut self, way: Way) -> Option<Gone> {
-        let told = &mut self.told[way as usize];
-        let (gone, departures) = alone(self.ring.member(), self.ring.seat())?;
-        (std::mem::replace(told, departures) != departures).then_some(gone)
+    fn alone(&mut self, way: Way) -> Option<(Gone, u64)> {
+        let told = self.told[way as usize];
+        alone(self.ring.member(), self.ring.seat()).filter(|(_, departures)| *departures != told)
+    }
+
+    fn tell(&mut self, way: Way, departures: u64) {
+        self.told[way as usize] = departures;
     }
 
     fn close(&self) {
@@ -234,11 +237,12 @@ pub(super) fn alone(member: &Member, me: usize) -> Option<(Gone, u64)> {
     for seat in others() {
         match segment.life(seat) {
             Life::Absent => {}
-            Life::Dead | Life::Dying => {
+            Life::Dead => {
                 gone += 1;
                 last = Some(member.peer(seat));
             }
-            Life::Alive => return None,
+            // What a dying one was receiving can't be unearthed yet.
+            Life::Alive | Life::Dying => return None,
         }
     }
     (gone > 0 && epochs() == before).then_some((Gone { gone, peer: last }, before))

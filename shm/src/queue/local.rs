@@ -111,7 +111,20 @@ impl<Q, A> Common<Q, A> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `None` also in a forked child, where another thread may have held the lock.
+    fn workers(&self) -> Option<usize> {
+        if !self.maker.is_this() {
+            return None;
+        }
+        let names = self.names();
+        (names.next > 1).then_some(names.live)
+    }
+
     fn take_name(&self) -> Result<u32, Error> {
+        // Before the lock, which another thread may have held when this process was forked.
+        if !self.maker.is_this() {
+            return Err(Error::Forked { what: "end of a workqueue" });
+        }
         let mut names = self.names();
         let name = match names.free.pop() {
             Some(name) => name,
@@ -201,7 +214,7 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfOwner<Q, A> {
         Err(NoJob::Empty)
     }
 
-    fn collect(&mut self) -> Option<(Collected<A>, u32)> {
+    fn collect(&mut self) -> Option<(Collected<A>, u32, Option<Q>)> {
         if !self.is_mine() {
             return None;
         }
@@ -210,12 +223,11 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfOwner<Q, A> {
         // SAFETY: the job is over, and we have collected it.
         let (answer, job) = unsafe { (self.common.put_answer(cell, None), self.common.put_job(cell, None)) };
         self.free.push(cell);
-        drop(job);
         let outcome = match (outcome, answer) {
             (Outcome::Failed { attempts }, _) => Outcome::Failed { attempts },
             (Outcome::Answer(_), answer) => Outcome::Answer(answer.expect("who finished has put it there")),
         };
-        Some((Collected { ticket, outcome }, self.jobs.last_deaths()))
+        Some((Collected { ticket, outcome }, self.jobs.last_deaths(), job))
     }
 
     fn recover_dead(&mut self) {}
@@ -233,8 +245,11 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfOwner<Q, A> {
     }
 
     fn workers(&self) -> Option<usize> {
-        let names = self.common.names();
-        (names.next > 1).then_some(names.live)
+        self.common.workers()
+    }
+
+    fn all_gone(&self) -> bool {
+        self.workers() == Some(0)
     }
 
     fn worker(&self) -> Result<Worker<Q, A>, Error> {
@@ -295,7 +310,7 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfWorker<Q, A> {
         Ok((taken, job.expect("who submitted it or gave it back has put it there")))
     }
 
-    fn collect(&mut self) -> Option<(Collected<A>, u32)> {
+    fn collect(&mut self) -> Option<(Collected<A>, u32, Option<Q>)> {
         None
     }
 
@@ -314,7 +329,11 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfWorker<Q, A> {
     }
 
     fn workers(&self) -> Option<usize> {
-        Some(self.common().names().live)
+        self.common().workers()
+    }
+
+    fn all_gone(&self) -> bool {
+        self.workers() == Some(0)
     }
 
     fn worker(&self) -> Result<Worker<Q, A>, Error> {

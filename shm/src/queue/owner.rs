@@ -85,15 +85,19 @@ impl<Q, A> Desk<Q, A> {
         Err(SubmitError::Full(job))
     }
 
+    /// As many answers as jobs: whatever a bad worker writes, no more come. So draining ends.
     fn collect(&mut self) -> Option<Answer<A>> {
-        let (answer, deaths) = self.table.collect()?;
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let left = self.in_flight.checked_sub(1)?;
+        let (answer, deaths, job) = self.table.collect()?;
+        self.in_flight = left;
         match answer.outcome {
             Outcome::Answer(_) => self.stats.answered += 1,
             Outcome::Failed { .. } => self.stats.failed += 1,
         }
         let again = deaths - u32::from(matches!(answer.outcome, Outcome::Failed { .. })).min(deaths);
         self.stats.redelivered += u64::from(again);
+        // Last: it is the caller's code, and may panic.
+        drop(job);
         Some(answer)
     }
 
@@ -114,7 +118,7 @@ impl<Q, A> Desk<Q, A> {
     /// Before a sleep: the jobs of the dead go to others, and there are others. `Err`: all who came are gone.
     fn look(&mut self) -> Result<(), ()> {
         // First: behind the proof that all are gone, all of theirs is recovered.
-        let gone = self.table.workers() == Some(0);
+        let gone = self.table.all_gone();
         self.table.recover_dead();
         if gone { Err(()) } else { Ok(()) }
     }
@@ -298,7 +302,8 @@ impl<Q, A> Owner<Q, A> {
     /// Another worker of this queue, for a thread of this process.
     ///
     /// # Errors
-    /// [`Error::NoSeat`] if there are as many as can be, and what taking a seat says.
+    /// [`Error::NoSeat`] if there are as many as can be, [`Error::Forked`] between threads in a forked child, and what
+    /// taking a seat says.
     pub fn worker(&self) -> Result<Worker<Q, A>, Error> {
         self.desk.table.worker().map(Worker::on)
     }
@@ -348,5 +353,75 @@ impl<Q, A> Drop for Owner<Q, A> {
         if self.desk.table.is_mine() {
             self.front.close(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::front::FRONT;
+    use super::super::table::{self, NoJob, Token};
+    use super::*;
+    use crate::memory::Memory;
+    use crate::ring::Peer;
+    use sapwood_core::claim::{Census, Collected};
+
+    /// What a bad worker makes of a table: there is always one more answer.
+    struct Liar(Front, u64);
+
+    impl Table<u8, u8> for Liar {
+        fn front(&self) -> &Front {
+            &self.0
+        }
+        fn capacity(&self) -> usize {
+            4
+        }
+        fn submit(&mut self, job: u8) -> Result<Ticket, Refused<u8>> {
+            self.1 += 1;
+            if self.1 > 2 { Err(Refused::Full(job)) } else { Ok(Ticket(self.1)) }
+        }
+        fn take(&mut self) -> Result<(Token, u8), NoJob> {
+            Err(NoJob::Empty)
+        }
+        fn collect(&mut self) -> Option<(Collected<u8>, u32, Option<u8>)> {
+            Some((Answer { ticket: Ticket(9), outcome: Outcome::Answer(9) }, 0, None))
+        }
+        fn recover_dead(&mut self) {}
+        fn census(&self) -> Census {
+            Census::default()
+        }
+        fn is_mine(&self) -> bool {
+            true
+        }
+        fn dead_owner(&mut self, _: bool) -> Option<Peer> {
+            None
+        }
+        fn workers(&self) -> Option<usize> {
+            Some(1)
+        }
+        fn all_gone(&self) -> bool {
+            false
+        }
+        fn worker(&self) -> Result<table::Worker<u8, u8>, Error> {
+            Err(Error::NoSeat { seats: 1 })
+        }
+        fn segment(&self) -> Option<&Arc<Segment>> {
+            None
+        }
+    }
+
+    #[test]
+    fn no_more_answers_come_than_jobs_were_submitted_whatever_a_bad_worker_writes() {
+        let memory = Memory::block("a workqueue", FRONT as u64).expect("there is memory");
+        let mut owner = Owner::on(Box::new(Liar(Front::new(&memory), 0)));
+        for job in 0..2 {
+            owner.submit(job).expect("there is room");
+        }
+        assert_eq!(
+            owner.try_submit(2),
+            Err(SubmitError::Full(2)),
+            "the answers that there can be make no room"
+        );
+        assert_eq!(owner.drain().expect("it ends").len(), 2);
+        assert_eq!((owner.try_recv(), owner.pending()), (Err(RecvError::Idle), 0));
     }
 }

@@ -176,10 +176,10 @@ impl<Q: Shareable, A: Shareable> Table<Q, A> for Shared<Q, A> {
     }
 
     #[inline]
-    fn collect(&mut self) -> Option<(Collected<A>, u32)> {
+    fn collect(&mut self) -> Option<(Collected<A>, u32, Option<Q>)> {
         let collected = self.jobs.collect();
         self.tell();
-        collected.map(|collected| (collected, self.jobs.last_deaths()))
+        collected.map(|collected| (collected, self.jobs.last_deaths(), None))
     }
 
     fn recover_dead(&mut self) {
@@ -214,6 +214,16 @@ impl<Q: Shareable, A: Shareable> Table<Q, A> for Shared<Q, A> {
             live += usize::from(matches!(life, Life::Alive | Life::Dying));
         }
         came.then_some(live)
+    }
+
+    /// A seat that was empty when it was looked at may be taken by somebody whom the last one brought before it went:
+    /// only if no epoch has changed was there a moment without anybody. See `alone` of channels.
+    fn all_gone(&self) -> bool {
+        let segment = &self.holding.segment;
+        let epochs =
+            || (1..segment.spec().seats).fold(0_u64, |sum, seat| sum + u64::from(segment.seat_epoch(seat)));
+        let before = epochs();
+        self.workers() == Some(0) && epochs() == before
     }
 
     fn worker(&self) -> Result<Worker<Q, A>, Error> {

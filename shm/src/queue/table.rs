@@ -35,8 +35,8 @@ pub(super) trait Table<Q, A>: Send {
     fn capacity(&self) -> usize;
     fn submit(&mut self, job: Q) -> Result<Ticket, Refused<Q>>;
     fn take(&mut self) -> Result<(Token, Q), NoJob>;
-    /// An answer, and how many workers had died of the job.
-    fn collect(&mut self) -> Option<(Collected<A>, u32)>;
+    /// An answer, how many workers had died of the job, and the job itself if it is still there: dropping it may panic.
+    fn collect(&mut self) -> Option<(Collected<A>, u32, Option<Q>)>;
     /// By proof, and rings where something was found.
     fn recover_dead(&mut self);
     fn census(&self) -> Census;
@@ -45,6 +45,8 @@ pub(super) trait Table<Q, A>: Send {
     fn dead_owner(&mut self, at_once: bool) -> Option<Peer>;
     /// Workers that live now; `None` if none has ever come.
     fn workers(&self) -> Option<usize>;
+    /// Proof that workers have come, and that there was a moment at which all of them were gone.
+    fn all_gone(&self) -> bool;
     /// Another worker of the same queue.
     fn worker(&self) -> Result<Worker<Q, A>, Error>;
     fn segment(&self) -> Option<&Arc<Segment>>;

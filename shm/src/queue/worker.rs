@@ -163,7 +163,8 @@ impl<Q, A> Worker<Q, A> {
     /// Another worker of the same queue, for a thread of this process.
     ///
     /// # Errors
-    /// [`Error::NoSeat`] if there are as many as can be, and what taking a seat says.
+    /// [`Error::NoSeat`] if there are as many as can be, [`Error::Forked`] between threads in a forked child, and what
+    /// taking a seat says.
     pub fn try_clone(&self) -> Result<Worker<Q, A>, Error> {
         let other = self.bench.table.worker().map(Worker::on)?;
         Ok(other.with_deadline(self.deadline))

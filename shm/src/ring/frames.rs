@@ -640,13 +640,22 @@ impl<'a> Loan<'a> {
     /// # Errors
     /// [`PushError`] without [`PeerDied`](PushError::PeerDied), with the frame.
     #[inline]
-    pub fn send(mut self, len: usize) -> Result<(), PushError<Loan<'a>>> {
+    pub fn send(self, len: usize) -> Result<(), PushError<Loan<'a>>> {
+        self.send_asking(len, false)
+    }
+
+    /// The same. `at_once`: asks the kernel about whoever is in the way.
+    #[inline]
+    pub(crate) fn send_asking(mut self, len: usize, at_once: bool) -> Result<(), PushError<Loan<'a>>> {
         if !self.frames.member.is_mine() {
             return Err(PushError::Forked(self));
         }
         assert!(len <= self.len(), "{len} bytes of a frame of {}", self.len());
         let Some(block) = self.block.take() else { return Ok(()) };
-        match self.frames.send(block, len) {
+        self.frames.others.at_once = at_once;
+        let sent = self.frames.send(block, len);
+        self.frames.others.at_once = false;
+        match sent {
             Ok(()) => Ok(()),
             Err(e) => Err(e.map(|block| {
                 self.block = Some(block);
