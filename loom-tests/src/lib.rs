@@ -15,6 +15,7 @@
 pub mod attached;
 pub mod family;
 pub mod guarded;
+pub mod judge;
 pub mod models;
 
 use std::cell::Cell;

@@ -1,13 +1,11 @@
 //! Jobs and blocks: every ordering that is not relaxed, weakened, and the mistakes in the logic that take two at a time
 //! to do harm; some model must notice each. `core/tests/{claim,blocks}_crash.rs` notice the other mistakes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use sapwood_core::mem::Bug::*;
 use sapwood_core::mem::Site::*;
 use sapwood_loom_tests::family::Mutant::{self, Mistake, Weak};
-use sapwood_loom_tests::family::with_mutant;
-use sapwood_loom_tests::models::{Model, blocks, claim};
+use sapwood_loom_tests::judge;
+use sapwood_loom_tests::models::{blocks, claim};
 
 const JOBS: &[Mutant] = &[
     Weak(ClaimSubmit),
@@ -42,49 +40,7 @@ const BLOCKS: &[Mutant] = &[
     Mistake(BlockIgnoreSuccessor),
 ];
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
-/// The first of `models` that fails under the mutant, and what it said.
-fn noticed(mutant: Mutant, models: &[Model]) -> Option<(&str, String)> {
-    models.iter().find_map(|m| {
-        let run = || with_mutant(Some(mutant), || (m.run)(Some(m.bound)));
-        catch_unwind(AssertUnwindSafe(run)).err().map(|e| (m.name.as_str(), message(&*e)))
-    })
-}
-
-fn judge(mutants: &[Mutant], models: &[Model]) {
-    let results: Vec<_> = mutants.iter().map(|m| (m, noticed(*m, models))).collect();
-    for (mutant, by) in &results {
-        let name = match mutant {
-            Weak(site) => format!("{site:?} -> relaxed"),
-            Mistake(bug) => format!("{bug:?}"),
-        };
-        let (by, said) = by.as_ref().map_or(("NOBODY", ""), |(by, said)| (*by, said.as_str()));
-        println!("{name:<28} | {by:<58} | {}", said.chars().take(100).collect::<String>());
-    }
-    for (mutant, by) in &results {
-        let (by, said) = by.as_ref().unwrap_or_else(|| panic!("no model notices {mutant:?}"));
-        assert!(
-            !said.contains("maximum number of branches"),
-            "{by} is too big to say anything of {mutant:?}"
-        );
-    }
-}
-
 #[test]
 fn every_mutant_is_noticed() {
-    // The panics are the point here; what each says is printed in the table.
-    std::panic::set_hook(Box::new(|_| {}));
-    let (blocks, claim) = (blocks::all(), claim::all());
-    let judged = [(BLOCKS, &blocks), (JOBS, &claim)].map(|(mutants, models)| {
-        catch_unwind(AssertUnwindSafe(|| judge(mutants, models))).map_err(|e| message(&*e))
-    });
-    let _ = std::panic::take_hook();
-    for result in judged {
-        result.expect("all are noticed");
-    }
+    judge::every_mutant_is_noticed(&[(BLOCKS, blocks::all()), (JOBS, claim::all())]);
 }
