@@ -11,8 +11,8 @@
 //! "Competitive randomized algorithms for nonuniform problems", SODA 1990, for the bound of the deterministic rule).
 //! With more ranks than CPUs the awaited rank may need this very CPU, so nobody spins at all. The prices are measured
 //! where the program runs ([`Prices`]); the spin budget halves when a wait ended in a sleep, and doubles when one ended
-//! before it and nobody had wanted the CPU: a yield that takes several times its price has given it to somebody, perhaps
-//! to the awaited, and the spinning only kept it from them.
+//! before it and nobody had wanted the CPU: a yield that takes several times its price has given it to somebody,
+//! perhaps to the awaited, and the spinning only kept it from them.
 
 use crate::doorbell::Doorbell;
 use crate::mem::{Bug, Mem};
