@@ -477,7 +477,7 @@ fn pairs(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<
 }
 
 /// One object, beside the bad peer. Every call must come back long before `PATIENCE` is over.
-fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
+fn object(what: &str, name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
     let (say, said) = mpsc::channel();
     let (opened, has_opened) = mpsc::channel();
     let (start, started) = mpsc::channel::<()>();
@@ -503,7 +503,7 @@ fn object(name: &str, work: Work, freeze: bool, go: &dyn Fn(bool)) -> Answers {
         until("the bad peer has found it", || read(&file, FOUND as u64, 4) != 0);
     }
     drop(start);
-    said.recv_timeout(2 * PATIENCE).expect("every call comes back, and none panics")
+    said.recv_timeout(2 * PATIENCE).unwrap_or_else(|e| panic!("{what}, opened by then: {freeze}: {e}"))
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
     let all = std::cell::RefCell::new(std::collections::BTreeMap::<&str, Answers>::new());
     beside_a_bad_peer("rings", 6 * works.len(), |i, name, go| {
         let (what, work) = works[i % works.len()];
-        let found = object(name, work, i / works.len() % 4 != 3, go);
+        let found = object(what, name, work, i / works.len() % 4 != 3, go);
         let mut all = all.borrow_mut();
         let answers = all.entry(what).or_default();
         found.into_iter().for_each(|(said, n)| *answers.entry(said).or_default() += n);
