@@ -379,7 +379,8 @@ fn channels(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Resu
     let mut ends = [open()?, open()?];
     opened();
     let (mut some, short) = (Vec::new(), Duration::from_micros(200));
-    for i in 0..TURNS / 50 {
+    // A turn waits four times, and beside busy others a sleep of 200 microseconds takes some milliseconds.
+    for i in 0..TURNS / 500 {
         let [tx, rx] = &mut ends;
         note(answers, "send", tx.send_timeout([7; 3], short));
         note(answers, "try_send", rx.try_send([7; 3]));
@@ -388,8 +389,8 @@ fn channels(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Resu
         note(answers, "state", Ok::<_, ()>(tx.state()));
         assert!(some.len() <= 3 && tx.len() <= 8);
         some.clear();
-        if i % 500 == 499 {
-            ends[i / 500 % 2] = open()?;
+        if i % 50 == 49 {
+            ends[i / 50 % 2] = open()?;
         }
     }
     Ok(())
@@ -399,14 +400,15 @@ fn channels_of_frames(name: &str, opened: &mut dyn FnMut(), answers: &mut Answer
     let open = || FrameChannel::open(name, 4, 300, 4).map(|c| c.with_deadline(Duration::from_micros(200)));
     let mut ends = [open()?, open()?];
     opened();
-    for i in 0..TURNS / 50 {
+    // As in a channel of values.
+    for i in 0..TURNS / 500 {
         let [tx, rx] = &mut ends;
         note(answers, "send", tx.send_value(&[i as u64; 9]));
         note(answers, "recv", rx.recv_value::<[u64; 9]>());
         note(answers, "bytes", rx.recv().map(|m| assert!(m.len() <= 320)));
         note(answers, "state", Ok::<_, ()>(rx.state()));
-        if i % 500 == 499 {
-            ends[i / 500 % 2] = open()?;
+        if i % 50 == 49 {
+            ends[i / 50 % 2] = open()?;
         }
     }
     Ok(())
