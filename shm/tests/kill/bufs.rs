@@ -117,13 +117,18 @@ impl Death for Send {
             send(pool, &mut actor.ring, 2);
         }
     }
-    fn survive(mut world: World, completed: bool) -> &'static str {
-        let (got, void) = world.drain();
-        assert!(got == [2] || got.is_empty() && !completed, "{got:?}");
-        assert_eq!(void, 0);
-        world.all_are_free(false);
-        if got.is_empty() { "not sent" } else { "sent" }
+    fn survive(world: World, completed: bool) -> &'static str {
+        sent_or_not(world, 2, completed, false)
     }
+}
+
+/// The buffer that begins with `value` is there or was never sent; nothing is void, and all are free in the end.
+fn sent_or_not(mut world: World, value: u64, completed: bool, newcomer: bool) -> &'static str {
+    let (got, void) = world.drain();
+    assert!(got == [value] || got.is_empty() && !completed, "{got:?}");
+    assert_eq!(void, 0);
+    world.all_are_free(newcomer);
+    if got.is_empty() { "not sent" } else { "sent" }
 }
 
 pub(crate) struct Share;
@@ -150,12 +155,8 @@ impl Death for Share {
         drop(buf);
         drop(clone);
     }
-    fn survive(mut world: World, completed: bool) -> &'static str {
-        let (got, void) = world.drain();
-        assert!(got == [1] || got.is_empty() && !completed, "{got:?}");
-        assert_eq!(void, 0);
-        world.all_are_free(true);
-        if got.is_empty() { "not sent" } else { "sent" }
+    fn survive(world: World, completed: bool) -> &'static str {
+        sent_or_not(world, 1, completed, true)
     }
 }
 
