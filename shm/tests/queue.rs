@@ -346,17 +346,45 @@ impl Drop for Bomb {
     }
 }
 
+/// What a call says, unless it panics.
+fn caught<R>(call: impl FnOnce() -> R) -> Result<R, ()> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).map_err(drop)
+}
+
 #[test]
-fn a_job_that_panics_when_it_is_dropped_is_over_all_the_same() {
-    let (mut owner, mut worker) = work_queue::<Bomb, ()>(1).expect("memory");
-    owner.submit(Bomb).unwrap_or_else(|_| panic!("there is room"));
-    while let Ok(job) = worker.try_take() {
-        drop(job); // until all attempts are used up
-    }
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| owner.try_recv().map(drop)));
-    assert!(caught.is_err(), "the owner drops it");
-    assert_eq!((owner.pending(), owner.stats().failed), (0, 1));
-    assert!(matches!(owner.try_recv(), Err(RecvError::Idle)));
+fn a_job_that_panics_when_it_is_dropped_is_over_all_the_same_and_its_answer_is_not_lost() {
+    let (mut owner, mut worker) =
+        WorkQueue::<Option<Bomb>, u32>::new(4).attempts(1).threads().expect("memory");
+    let mut submit = |owner: &mut Owner<_, _>, bomb: bool| {
+        let ticket = owner.submit(bomb.then(|| Bomb)).unwrap_or_else(|_| panic!("there is room"));
+        let job = worker.take().expect("it waits");
+        if bomb {
+            drop(job)
+        } else {
+            job.finish(7).unwrap_or_else(|_| panic!("it is ours"))
+        }
+        ticket
+    };
+    let failed = |ticket| Answer { ticket, outcome: Outcome::Failed { attempts: 1 } };
+    let ticket = submit(&mut owner, true);
+    assert!(caught(|| owner.try_recv().map(drop)).is_err(), "the owner drops it");
+    assert_eq!((owner.pending(), owner.stats().failed), (1, 1));
+    assert_eq!(owner.try_recv(), Ok(failed(ticket)));
+    assert_eq!(owner.try_recv(), Err(RecvError::Idle));
+
+    // Nor are those lost that a drain had by then, and they come in their order.
+    let tickets = [false, true, false].map(|bomb| submit(&mut owner, bomb));
+    assert!(caught(|| owner.drain().map(drop)).is_err(), "the owner drops it");
+    assert_eq!(owner.pending(), 3);
+    let all = owner.drain().expect("all are over");
+    assert_eq!(all.iter().map(|answer| answer.ticket).collect::<Vec<_>>(), tickets);
+    assert_eq!(all[1], failed(tickets[1]));
+
+    // Nor one that is collected to make room.
+    let tickets = [true, false, false, false].map(|bomb| submit(&mut owner, bomb));
+    assert!(caught(|| owner.try_submit(None).map(drop)).is_err(), "the owner drops it");
+    let all = owner.drain().expect("all are over");
+    assert_eq!(all.iter().map(|answer| answer.ticket).collect::<Vec<_>>(), tickets);
 }
 
 #[test]

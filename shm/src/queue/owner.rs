@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,9 +97,11 @@ impl<Q, A> Desk<Q, A> {
         }
         let again = deaths - u32::from(matches!(answer.outcome, Outcome::Failed { .. })).min(deaths);
         self.stats.redelivered += u64::from(again);
-        // Last: it is the caller's code, and may panic.
+        let Some(job) = job else { return Some(answer) };
+        // The drop is the caller's code, and may panic: meanwhile the answer waits where the next call finds it.
+        self.backlog.push_back(answer);
         drop(job);
-        Some(answer)
+        self.backlog.pop_back()
     }
 
     fn recv(&mut self) -> Result<Answer<A>, RecvError> {
@@ -262,7 +265,8 @@ impl<Q, A> Owner<Q, A> {
     /// of, meanwhile.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv). What had come until then is not lost: it is what the next calls receive.
+    /// As for [`recv`](Self::recv). What had come until then is not lost, also where a job that has failed panics in
+    /// its drop: it is what the next calls receive.
     pub fn drain(&mut self) -> Result<Vec<Answer<A>>, RecvError> {
         self.drain_timeout(self.deadline)
     }
@@ -275,13 +279,16 @@ impl<Q, A> Owner<Q, A> {
         let deadline = Deadline::at(Deadline::after(limit).start().until());
         let mut answers = Vec::with_capacity(self.pending());
         loop {
-            match self.recv_by(deadline) {
-                Ok(answer) => answers.push(answer),
-                Err(RecvError::Idle) => return Ok(answers),
-                Err(e) => {
-                    // The backlog is empty, or nothing had failed.
+            // It drops jobs that have failed, which may panic.
+            let said = catch_unwind(AssertUnwindSafe(|| self.recv_by(deadline)));
+            match said {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err(RecvError::Idle)) => return Ok(answers),
+                _ => {
+                    // What had come goes before what has come since.
+                    answers.extend(self.desk.backlog.drain(..));
                     self.desk.backlog = answers.into();
-                    return Err(e);
+                    return said.unwrap_or_else(|why| resume_unwind(why)).map(|_| Vec::new());
                 }
             }
         }
