@@ -133,3 +133,13 @@ fn answers_of_another_alignment_are_refused() {
         Jobs::<u64, u128>::attach(table.segment().expect("in one"), 4, 1).expect_err("it lies elsewhere");
     assert!(matches!(said, Error::OtherRing { .. }), "{said}");
 }
+
+#[test]
+fn who_counts_attempts_otherwise_is_refused() {
+    let table = Jobs::<u64, u64>::create(4, 2, 3).expect("memory");
+    let said = Jobs::<u64, u64>::attach(table.segment().expect("in one"), 4, 4).expect_err("others say 3");
+    assert!(
+        matches!(said, Error::OtherRing { ref found, ref expected } if (found.attempts, expected.attempts) == (3, 4)),
+        "{said}"
+    );
+}

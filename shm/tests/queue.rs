@@ -495,6 +495,13 @@ fn who_opens_another_queue_is_told() {
     assert!(said.to_string().contains("with answers of 4 bytes"), "{said}");
     let said = WorkQueue::<u64, u32>::new(8).workers(2).attach(segment).expect_err("more places");
     assert!(matches!(said, Error::OtherRing { .. }), "{said}");
+    let said =
+        WorkQueue::<u64, u32>::new(4).workers(2).attempts(4).attach(segment).expect_err("more attempts");
+    assert!(
+        matches!(said, Error::OtherRing { ref found, ref expected } if (found.attempts, expected.attempts) == (3, 4)),
+        "{said}"
+    );
+    assert!(said.to_string().contains("and 3 attempts"), "{said}");
     let said = WorkQueue::<u64, u32>::new(4).workers(3).attach(segment).expect_err("more workers");
     assert!(matches!(said, Error::OtherSize { found: 3, expected: 4 }), "{said}");
     let other = Arc::new(Segment::create(&spec(2)).expect("memory"));

@@ -98,7 +98,8 @@ enum Search {
 }
 
 impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
-    /// Takes part in the table as `me`. A job is given up after `attempts`; all participants should say the same.
+    /// Takes part in the table as `me`. A job is given up after `attempts`; all participants say the same, or
+    /// whoever comes upon a death decides.
     ///
     /// # Safety
     /// No two handles that are used at the same time have one name, and a name whose holder died is used again only

@@ -185,9 +185,9 @@ impl<Q: Shareable, A: Shareable> WorkQueue<Q, A> {
     /// The segment that it needs: for those who make, inherit or receive it by themselves.
     ///
     /// # Errors
-    /// [`Error::Capacity`], [`Error::Participants`].
+    /// [`Error::Capacity`], [`Error::Participants`], [`Error::Attempts`].
     pub fn spec(&self) -> Result<Spec, Error> {
-        shared::spec::<Q, A>(self.capacity, self.workers)
+        shared::spec::<Q, A>(self.capacity, self.workers, self.attempts)
     }
 
     fn as_owner(&self, way: Way<'_>) -> Result<Owner<Q, A>, Error> {
@@ -205,9 +205,9 @@ impl<Q: Shareable, A: Shareable> WorkQueue<Q, A> {
     ///
     /// # Errors
     /// [`Error::SeatTaken`] if it has an owner that lives; [`Error::EndClosed`] if its owner has left it for good;
-    /// [`Error::OtherRing`] if it is one of other values or of another capacity, [`Error::OtherSize`] if it was made
-    /// for another number of workers, [`Error::OtherKind`]; [`Error::Capacity`], [`Error::Participants`],
-    /// [`Error::Attempts`], [`Error::NoSpace`], and what [`Segment::enter_named`] says.
+    /// [`Error::OtherRing`] if it is one of other values, of another capacity or of other attempts,
+    /// [`Error::OtherSize`] if it was made for another number of workers, [`Error::OtherKind`]; [`Error::Capacity`],
+    /// [`Error::Participants`], [`Error::Attempts`], [`Error::NoSpace`], and what [`Segment::enter_named`] says.
     pub fn owner(&self, name: &str) -> Result<Owner<Q, A>, Error> {
         self.as_owner(Way::Name(name))
     }

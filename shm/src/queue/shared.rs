@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sapwood_core::board::Life;
-use sapwood_core::claim::{self, Census, Collected, Door, Ticket};
+use sapwood_core::claim::{self, Attempts, Census, Collected, Door, Ticket};
 use sapwood_core::mem::{Mem, Real};
 
 use super::front::{FRONT, Front};
@@ -35,13 +35,18 @@ pub(super) enum Way<'a> {
 }
 
 /// The segment of a queue.
-pub(super) fn spec<Q: Shareable, A: Shareable>(capacity: usize, workers: usize) -> Result<Spec, Error> {
+pub(super) fn spec<Q: Shareable, A: Shareable>(
+    capacity: usize,
+    workers: usize,
+    attempts: u32,
+) -> Result<Spec, Error> {
     let most = crate::ring::jobs::PARTICIPANTS - 1;
     if !(1..=most).contains(&workers) {
         return Err(Error::Participants { asked: workers, most });
     }
     let bytes = FRONT as u64 + Places::<Q, A>::bytes(capacity)?;
-    Ok(member::spec(kind::QUEUE, Figures::of_jobs::<Q, A>(capacity), workers + 1, bytes))
+    let figures = Figures::of_jobs::<Q, A>(capacity, Attempts::of(attempts)?);
+    Ok(member::spec(kind::QUEUE, figures, workers + 1, bytes))
 }
 
 /// A participant's seat: when the last part of the handle that has it goes, the others are told.

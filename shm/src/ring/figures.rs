@@ -8,10 +8,14 @@
 //! |         | of an answer    | (0: there is none)     |    capacity    |    align    |                 |
 //! +---------+-----------------+------------------------+----------------+-------------+-----------------+
 //! ```
+//! Where there is an answer, the four highest bits of the bytes of a value say how many workers may die of a job.
+//!
 //! A figure that its bits can't hold has no fingerprint: types are refused while they are compiled, lengths by the
 //! ring's `spec`. So two rings whose memory lies differently never have one fingerprint.
 
 use std::fmt;
+
+use sapwood_core::claim::Attempts;
 
 /// Raised with every change of what lies in a ring's memory; below 32.
 const VERSION: u8 = 2;
@@ -29,6 +33,8 @@ pub struct Figures {
     pub answer: Option<u64>,
     /// Alignment of an answer; 1 where there is none.
     pub answer_align: u64,
+    /// How many workers may die of a job; 0 where values are none.
+    pub attempts: u32,
     /// Version of the layout.
     pub version: u8,
 }
@@ -36,6 +42,9 @@ pub struct Figures {
 /// Where a figure lies in the word: its first bit, and how many.
 type Bits = (u32, u32);
 const SIZE: Bits = (0, 32);
+/// Of a job.
+const JOB: Bits = (0, 28);
+const ATTEMPTS: Bits = (28, 4);
 const ALIGN: Bits = (32, 3);
 const CAPACITY: Bits = (35, 6);
 const ANSWER: Bits = (41, 15);
@@ -69,12 +78,14 @@ impl Figures {
             align: align_of::<T>() as u64,
             answer: None,
             answer_align: 1,
+            attempts: 0,
             version: VERSION,
         }
     }
 
     /// A table of `capacity` jobs of type `Q` with answers of type `A`.
-    pub(crate) const fn of_jobs<Q, A>(capacity: usize) -> Figures {
+    pub(crate) const fn of_jobs<Q, A>(capacity: usize, attempts: Attempts) -> Figures {
+        const { assert!((size_of::<Q>() as u64) <= most(JOB), "jobs of less than 256 MiB") };
         const { assert!((size_of::<A>() as u64) < most(ANSWER), "answers of less than 32 KiB") };
         const {
             assert!(
@@ -83,29 +94,35 @@ impl Figures {
             )
         };
         let (answer, align) = (Some(size_of::<A>() as u64), align_of::<A>() as u64);
-        Figures { answer, answer_align: align, ..Figures::of::<Q>(capacity) }
+        Figures { answer, answer_align: align, attempts: attempts.get(), ..Figures::of::<Q>(capacity) }
     }
 
     pub(crate) const fn fingerprint(&self) -> u64 {
-        let answer = match self.answer {
-            Some(bytes) => bytes + 1,
-            None => 0,
+        let (answer, size) = match self.answer {
+            Some(bytes) => (bytes + 1, put(self.size, JOB) | put(self.attempts as u64, ATTEMPTS)),
+            None => (0, put(self.size, SIZE)),
         };
         put(self.version as u64, VERSIONS)
             | put(self.answer_align.trailing_zeros() as u64, ANSWER_ALIGN)
             | put(answer, ANSWER)
             | put(self.capacity.trailing_zeros() as u64, CAPACITY)
             | put(self.align.trailing_zeros() as u64, ALIGN)
-            | put(self.size, SIZE)
+            | size
     }
 
     /// From the header of a segment that may say anything.
     pub(crate) const fn from_fingerprint(bits: u64) -> Figures {
+        let answer = get(bits, ANSWER).checked_sub(1);
+        let (size, attempts) = match answer {
+            Some(_) => (get(bits, JOB), get(bits, ATTEMPTS) as u32),
+            None => (get(bits, SIZE), 0),
+        };
         Figures {
             capacity: 1 << get(bits, CAPACITY),
-            size: get(bits, SIZE),
+            size,
             align: 1 << get(bits, ALIGN),
-            answer: get(bits, ANSWER).checked_sub(1),
+            answer,
+            attempts,
             answer_align: 1 << get(bits, ANSWER_ALIGN),
             version: get(bits, VERSIONS) as u8,
         }
@@ -114,10 +131,10 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { capacity, size, align, answer, answer_align, version } = self;
+        let Figures { capacity, size, align, answer, answer_align, attempts, version } = self;
         write!(f, "{capacity} values of {size} bytes, aligned to {align}")?;
         if let Some(bytes) = answer {
-            write!(f, ", with answers of {bytes} bytes, aligned to {answer_align}")?;
+            write!(f, ", with answers of {bytes} bytes, aligned to {answer_align}, and {attempts} attempts")?;
         }
         if *version == VERSION { Ok(()) } else { write!(f, ", in layout version {version}") }
     }
@@ -133,7 +150,8 @@ mod tests {
         #[repr(align(64))]
         #[derive(Debug)]
         struct Wide(#[allow(dead_code)] [u8; 128]);
-        let jobs = [Figures::of_jobs::<u64, ()>(8), Figures::of_jobs::<u8, [u8; 32_000]>(8)];
+        let few = |attempts| Attempts::of(attempts).expect("few");
+        let jobs = [Figures::of_jobs::<u64, ()>(8, few(1)), Figures::of_jobs::<u8, [u8; 32_000]>(8, few(15))];
         let values = [Figures::of::<u64>(1), Figures::of::<()>(1 << 30), Figures::of::<Wide>(1 << 20)];
         for figures in values.into_iter().chain(jobs) {
             assert_eq!(Figures::from_fingerprint(figures.fingerprint()), figures);
@@ -147,21 +165,28 @@ mod tests {
     #[test]
     fn jobs_and_answers_have_alignments_of_their_own() {
         // A job of 16 bytes begins behind its ticket, on its alignment: the two tables lie differently.
-        let (one, other) = (Figures::of_jobs::<u128, [u64; 2]>(8), Figures::of_jobs::<[u64; 2], u128>(8));
+        let few = Attempts::of(3).expect("few");
+        let one = Figures::of_jobs::<u128, [u64; 2]>(8, few);
+        let other = Figures::of_jobs::<[u64; 2], u128>(8, few);
         assert_ne!(one.fingerprint(), other.fingerprint());
+        assert!(one.to_string().ends_with("with answers of 16 bytes, aligned to 8, and 3 attempts"), "{one}");
     }
 
     fn any_figures() -> impl Strategy<Value = Figures> {
-        let answers = prop_oneof![Just(None), (0..most(ANSWER)).prop_map(Some)];
-        let sizes = prop_oneof![Just(most(SIZE)), 0..=most(SIZE)];
+        let sizes = |bits| prop_oneof![Just(most(bits)), 0..=most(bits)];
+        let values = sizes(SIZE).prop_map(|size| (size, None, 0));
+        let jobs = (sizes(JOB), (0..most(ANSWER)).prop_map(Some), 0..=most(ATTEMPTS) as u32);
         let logs = (0..=most(CAPACITY), 0..=most(ALIGN), 0..=most(ANSWER_ALIGN), 0..=most(VERSIONS));
-        (sizes, answers, logs).prop_map(|(size, answer, (capacity, align, answer_align, version))| Figures {
-            capacity: 1 << capacity,
-            size,
-            align: 1 << align,
-            answer,
-            answer_align: 1 << answer_align,
-            version: version as u8,
+        (prop_oneof![values, jobs], logs).prop_map(|(what, (capacity, align, answer_align, version))| {
+            Figures {
+                capacity: 1 << capacity,
+                size: what.0,
+                align: 1 << align,
+                answer: what.1,
+                answer_align: 1 << answer_align,
+                attempts: what.2,
+                version: version as u8,
+            }
         })
     }
 
@@ -178,7 +203,9 @@ mod tests {
     fn what_spills_has_no_fingerprint() {
         let long = Figures { size: most(SIZE) + 1, ..Figures::of::<u8>(1) };
         let wide = Figures { align: 256, ..Figures::of::<u8>(1) };
-        for spilling in [long, wide] {
+        let job = Figures::of_jobs::<u8, ()>(1, Attempts::of(15).expect("few"));
+        let [large, many] = [Figures { size: most(JOB) + 1, ..job }, Figures { attempts: 16, ..job }];
+        for spilling in [long, wide, large, many] {
             assert!(std::panic::catch_unwind(|| spilling.fingerprint()).is_err(), "{spilling}");
         }
     }

@@ -74,17 +74,23 @@ impl Stats {
     }
 }
 
-/// The segment that a table of `capacity` jobs for `participants` handles needs: for those who make, inherit or receive
-/// it by themselves.
+/// The segment that a table of `capacity` jobs for `participants` handles needs, where `attempts` workers may die of a
+/// job: for those who make, inherit or receive it by themselves.
 ///
 /// # Errors
-/// [`Error::Capacity`], unless it is a power of two that a table of such jobs can have; [`Error::Participants`].
-pub fn spec<Q: Shareable, A: Shareable>(capacity: usize, participants: usize) -> Result<Spec, Error> {
+/// [`Error::Capacity`], unless it is a power of two that a table of such jobs can have; [`Error::Participants`],
+/// [`Error::Attempts`].
+pub fn spec<Q: Shareable, A: Shareable>(
+    capacity: usize,
+    participants: usize,
+    attempts: u32,
+) -> Result<Spec, Error> {
     if !(1..=PARTICIPANTS).contains(&participants) {
         return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
     }
     let bytes = Places::<Q, A>::bytes(capacity)?;
-    Ok(member::spec(kind::JOBS, Figures::of_jobs::<Q, A>(capacity), participants, bytes))
+    let figures = Figures::of_jobs::<Q, A>(capacity, Attempts::of(attempts)?);
+    Ok(member::spec(kind::JOBS, figures, participants, bytes))
 }
 
 /// The handles of a table of `capacity` jobs, one for each of `participants` threads.
@@ -104,14 +110,14 @@ pub fn spec<Q: Shareable, A: Shareable>(capacity: usize, participants: usize) ->
 /// ```
 ///
 /// # Errors
-/// As for [`spec`], [`Error::Attempts`], [`Error::NoSpace`].
+/// As for [`spec`], and [`Error::NoSpace`].
 pub fn threads<Q: Shareable, A: Shareable>(
     capacity: usize,
     participants: usize,
     attempts: u32,
 ) -> Result<Vec<Jobs<Q, A>>, Error> {
+    let body = spec::<Q, A>(capacity, participants, attempts)?.body;
     let attempts = Attempts::of(attempts)?;
-    let body = spec::<Q, A>(capacity, participants)?.body;
     let places = Places::new(Memory::block("jobs", body)?, capacity)?;
     let handle =
         |seat| Jobs::on(places.clone(), Owner::new(seat, 1), attempts, Member::thread(), Stats::default());
@@ -187,21 +193,23 @@ impl<Q: Shareable, A: Shareable> Drop for Jobs<Q, A> {
 
 impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// A participant of the table called `name`, which is made if there is none. A job is given up after `attempts`
-    /// deaths, 1 to 15; all participants should say the same.
+    /// deaths, 1 to 15; all participants say the same.
     ///
     /// # Errors
-    /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), and [`Error::Attempts`].
+    /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), which also where others say another number; and
+    /// [`Error::Attempts`].
     pub fn open(name: &str, capacity: usize, participants: usize, attempts: u32) -> Result<Self, Error> {
-        let spec = spec::<Q, A>(capacity, participants)?;
+        let spec = spec::<Q, A>(capacity, participants, attempts)?;
         Self::enter(0, capacity, attempts, |recover| Member::open(name, &spec, None, recover))
     }
 
     /// A participant of a new table without a name, in a [`segment`](Self::segment) to be handed on.
     ///
     /// # Errors
-    /// As for [`spec`], [`Error::Attempts`], [`Error::NoSpace`].
+    /// As for [`spec`], and [`Error::NoSpace`].
     pub fn create(capacity: usize, participants: usize, attempts: u32) -> Result<Self, Error> {
-        Self::attach(&member::create(&spec::<Q, A>(capacity, participants)?)?, capacity, attempts)
+        let spec = spec::<Q, A>(capacity, participants, attempts)?;
+        Self::attach(&member::create(&spec)?, capacity, attempts)
     }
 
     /// A participant of the table in a segment that was inherited or received.
@@ -209,7 +217,7 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, capacity: usize, attempts: u32) -> Result<Self, Error> {
-        let spec = spec::<Q, A>(capacity, segment.spec().seats)?;
+        let spec = spec::<Q, A>(capacity, segment.spec().seats, attempts)?;
         Self::enter(0, capacity, attempts, |recover| Member::sit(segment, &spec, None, recover))
     }
 

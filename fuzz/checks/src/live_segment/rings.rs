@@ -124,7 +124,7 @@ pub(crate) struct Work(jobs::Jobs<u64, [u64; 2]>, Vec<jobs::Taken<u64>>);
 
 impl Object for Work {
     fn spec() -> Result<Spec, Error> {
-        jobs::spec::<u64, [u64; 2]>(CAPACITY, SEATS)
+        jobs::spec::<u64, [u64; 2]>(CAPACITY, SEATS, 3)
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
