@@ -13,6 +13,7 @@ use super::{Attempts, Desk, Filed, NotHeld, Peers, Region, State, SubmitError, T
 use crate::mem::{Atom, Bug, Mem, Ordering, RaceCell, Site};
 use crate::owner::Owner;
 use crate::shareable::Shareable;
+use crate::wait::Closely;
 
 /// The name of a job: the position at which it was submitted. Tickets grow, across the wrap.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -320,6 +321,16 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// [`TakeError`].
     #[inline]
     pub fn take(&mut self, peers: &mut impl Peers) -> Result<Taken<Q>, TakeError> {
+        self.take_looking(Closely::Thorough, peers)
+    }
+
+    /// The same with a look so close. A glance costs a few lines, whatever the capacity: it finds each job that waits
+    /// for its first taking, but one that has come back only where it comes by, and it asks for nobody's life.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    #[inline]
+    pub fn take_looking(&mut self, closely: Closely, peers: &mut impl Peers) -> Result<Taken<Q>, TakeError> {
         let mut left = self.patience();
         while let Some(turns) = left.checked_sub(1) {
             left = turns;
@@ -331,7 +342,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                 let shown = h.wrapping_add(laps.cast_unsigned() << self.shift).wrapping_add(1);
                 self.head = later(shown, self.head_hint());
             } else if d < 1 {
-                if let Some(taken) = self.nothing_new(h)? {
+                if let Some(taken) = self.nothing_new(h, closely)? {
                     return Ok(taken);
                 }
             } else {
@@ -341,6 +352,9 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                             self.passed(h);
                             return Ok(self.read_job(h, w));
                         }
+                    }
+                    State::Filling if closely == Closely::Glance => {
+                        return Err(TakeError::Busy { owner: w.owner() });
                     }
                     State::Filling => {
                         left = left.saturating_sub(1 << self.shift);
@@ -386,13 +400,13 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// Nobody has come to `h`: have others taken what was before, or has a job come back, or is this the end? `None`:
     /// look again.
     #[inline]
-    fn nothing_new(&mut self, h: u64) -> Result<Option<Taken<Q>>, TakeError> {
+    fn nothing_new(&mut self, h: u64, closely: Closely) -> Result<Option<Taken<Q>>, TakeError> {
         let hint = self.head_hint();
         if later(h, hint) != h {
             self.head = hint;
             return Ok(None);
         }
-        if self.quiet == Some(h) {
+        if self.quiet == Some(h) || closely == Closely::Glance {
             return Err(TakeError::Empty);
         }
         match self.search(h) {
