@@ -525,6 +525,10 @@ pub enum Bug {
     MapKeepReach,
     /// A removal leaves the farthest pair out of reach.
     MapShrinkTooFar,
+    /// A collector does not come back to a job that was not over when it came by.
+    ClaimForgetPassed,
+    /// A collector looks for a job where it came by, though it was stepped over since.
+    ClaimTrailStays,
     /// The owner closes the door and wakes nobody.
     ClaimSilentClose,
     /// Behind a door that is closed a worker takes a glance for a look.

@@ -71,6 +71,11 @@
 //! of the last positions of their slots that are past: the oldest first, where nothing was stepped over. What is lost
 //! is one place; and when it is free again, `submit` may still say Full, because older jobs wait in the places before.
 //!
+//! A collector keeps in mind the places that were not free when it came by (`trail`), up to 16, and looks at these
+//! and at what comes after them. It may: a place at which a position is past and free has no further life before the
+//! next lap, and by P no position of that lap is past before the oldest place in mind was stepped over, at which it
+//! starts anew from there.
+//!
 //! # Why the CAS is safe from ABA
 //!
 //! A slot is claimed once in a turn, and each claim raises the turn: what a slot goes through between two claims
@@ -133,6 +138,7 @@ mod front;
 mod jobs;
 mod memory;
 mod recover;
+mod trail;
 mod word;
 
 use core::fmt;
