@@ -42,6 +42,8 @@ use crate::segment::Segment;
 type Numbers = Places<u32, u32>;
 type Jobs = claim::Jobs<Real, u32, u32, Numbers>;
 
+/// On lines of its own: the owner and the workers of other jobs write theirs meanwhile.
+#[repr(align(64))]
 struct Cell<Q, A> {
     job: UnsafeCell<Option<Q>>,
     answer: UnsafeCell<Option<A>>,
