@@ -311,6 +311,8 @@ pub enum Bug {
     BellKeepsEpoch,
     /// A sleeper does not look again after it has announced itself.
     BellNoSecondLook,
+    /// A sleeper goes on taking glances where it should look thoroughly.
+    BellGlanceAsleep,
     /// The board has one line for each rank instead of two.
     BoardOneLine,
     /// A rank that learns of a death does not look once more.
@@ -523,8 +525,14 @@ pub enum Bug {
     MapKeepReach,
     /// A removal leaves the farthest pair out of reach.
     MapShrinkTooFar,
+    /// A collector does not come back to a job that was not over when it came by.
+    ClaimForgetPassed,
+    /// A collector looks for a job where it came by, though it was stepped over since.
+    ClaimTrailStays,
     /// The owner closes the door and wakes nobody.
     ClaimSilentClose,
+    /// Behind a door that is closed a worker takes a glance for a look.
+    ClaimGlanceAtTheDoor,
     /// A worker looks at the door after it has looked at the table.
     ClaimDoorLate,
     /// A worker says "over" while others hold jobs.

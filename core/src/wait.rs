@@ -70,6 +70,15 @@ pub struct WaitStats {
     pub sleeps: u64,
 }
 
+/// How closely one looks for what one waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closely {
+    /// As quickly as can be: it may miss what is rare. For looks that others follow.
+    Glance,
+    /// It misses nothing.
+    Thorough,
+}
+
 /// What a waiter is about to do, so that its owner can do what must come before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
@@ -131,12 +140,27 @@ impl Waiter {
         bell: &Doorbell<M>,
         mut ready: impl FnMut() -> bool,
         elsewhere: impl FnOnce() -> bool,
+        idle: impl FnMut(Stage) -> Result<u64, E>,
+    ) -> Result<(), E> {
+        self.wait_looking(bell, |_| ready(), elsewhere, idle)
+    }
+
+    /// The same for one to whom a thorough look costs much: until the first sleep it is asked for glances. Whoever
+    /// sleeps, or has slept, looks thoroughly, and so does one who never sleeps.
+    #[inline]
+    pub fn wait_looking<M: Mem, E>(
+        &mut self,
+        bell: &Doorbell<M>,
+        mut ready: impl FnMut(Closely) -> bool,
+        elsewhere: impl FnOnce() -> bool,
         mut idle: impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
-        if self.hurry::<M, E>(&mut ready, elsewhere, &mut idle)? {
+        let first = if self.policy == WaitPolicy::Spin { Closely::Thorough } else { Closely::Glance };
+        if self.hurry::<M, E>(&mut || ready(first), elsewhere, &mut idle)? {
             return Ok(());
         }
-        self.sleep(bell, &mut ready, &mut idle)
+        let then = if M::broken(Bug::BellGlanceAsleep) { Closely::Glance } else { Closely::Thorough };
+        self.sleep(bell, &mut || ready(then), &mut idle)
     }
 
     /// The stages of [`wait`](Self::wait) before the first sleep. Says whether it is `ready`; if not, it is time to

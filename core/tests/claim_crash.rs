@@ -443,6 +443,39 @@ fn idle_workers() {
     assert!(matches!(idle.handle.take(&mut eyes), Err(TakeError::Busy { .. })), "2 comes after 1");
 }
 
+/// Jobs that take long hold up no other's answer, also laps later, and each is collected when it is over: also where
+/// there are more of them than a collector keeps in mind.
+fn long_jobs() -> u64 {
+    let mut cases = 0;
+    for (shift, long) in [(1, 1), (2, 1), (2, 3), (5, 15), (5, 17), (5, 30)] {
+        for start in starts(shift) {
+            let (world, mut owner) = before(shift, start, 1, 0, false);
+            let mut slow = Participant::attach(&world, 1);
+            context(&format!("n {}, {start:#x}, {long} long jobs", 1 << shift), || {
+                for job in 0..long {
+                    assert!(owner.call(Submit(200 + job)) && slow.call(Take) && !owner.call(Collect));
+                }
+                for job in 0..4 << shift {
+                    assert!(owner.call(Submit(1000 + job)) && owner.call(Take) && owner.call(Finish));
+                    assert!(owner.call(Collect), "the answer of a short job is held up");
+                    assert!(!owner.call(Collect));
+                }
+                for _ in 0..long {
+                    assert!(slow.call(Finish) && owner.call(Collect), "a long job was forgotten");
+                }
+                settle(&world, 3);
+            });
+            cases += 1;
+        }
+    }
+    cases
+}
+
+#[test]
+fn long_jobs_hold_up_no_answer() {
+    println!("claim: {} tables with long jobs", long_jobs());
+}
+
 #[test]
 fn idle_workers_find_what_comes_back() {
     idle_workers();
@@ -472,6 +505,7 @@ fn nobody_is_dead_because_he_is_stopped() {
 fn mistakes_are_noticed() {
     let scenarios: &[(&str, &dyn Fn())] = &[
         ("idle workers", &idle_workers),
+        ("long jobs", &|| _ = long_jobs()),
         ("stale handles", &|| _ = stale_handles()),
         ("the stopped", &|| _ = the_stopped_keep_their_slots()),
         ("one death", &|| _ = one_death(0..2)),
@@ -494,6 +528,8 @@ fn mistakes_are_noticed() {
         Bug::ClaimUncounted,
         Bug::ClaimDropAnswer,
         Bug::ClaimRedoDone,
+        Bug::ClaimForgetPassed,
+        Bug::ClaimTrailStays,
     ];
     let noticed = bugs.map(|bug| {
         let fails = |run: &dyn Fn()| catch_unwind(AssertUnwindSafe(|| Crash::with_bug(bug, run))).is_err();

@@ -34,7 +34,7 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             BufLeave | BufLeftLoad | BufRecoverLoad | BufRecover => (),
         }
         match bug {
-            BellWakesOne | BellKeepsEpoch | BellNoSecondLook => (),
+            BellWakesOne | BellKeepsEpoch | BellNoSecondLook | BellGlanceAsleep => (),
             BoardOneLine | BoardNoSecondLook | BoardNoCatchUp => (),
             SpscPublishFirst | SpscFreeFirst | SpscNoSecondLook | SpscOneTooMany => (),
             StreamPublishFirst | StreamNoSecondLook | LatestSameCell | LatestNoSecondLook => (),
@@ -46,7 +46,8 @@ fn mutants() -> Vec<(Mutant, Vec<Model>)> {
             ClaimStepOverFilling | ClaimJumpTooFar | ClaimTakeJumpTooFar | ClaimNoSearch => (),
             ClaimSearchTakesNew | ClaimAlwaysQuiet | ClaimDropJob | ClaimUncounted | ClaimDropAnswer => (),
             ClaimRedoDone | ClaimSilentClose | ClaimDoorLate | ClaimForgetHeld | ClaimSilentBack => (),
-            ClaimSilentLast | ClaimGiveUpByStore => (),
+            ClaimSilentLast | ClaimGiveUpByStore | ClaimGlanceAtTheDoor | ClaimForgetPassed => (),
+            ClaimTrailStays => (),
             BlockLoanSameGeneration | BlockKeepsFlight | BlockSameGeneration | BlockFlightLate => (),
             BlockTakeLate | BlockOrphanUnchecked | BlockFlightFallsBehind | BlockFreeInFlight => (),
             BlockIgnoreSuccessor | BlockRingFirst => (),

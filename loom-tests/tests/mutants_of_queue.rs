@@ -18,6 +18,8 @@ const QUEUE: &[Mutant] = &[
     Mistake(ClaimSilentBack),
     Mistake(ClaimSilentLast),
     Mistake(ClaimGiveUpByStore),
+    Mistake(BellGlanceAsleep),
+    Mistake(ClaimGlanceAtTheDoor),
 ];
 
 #[test]

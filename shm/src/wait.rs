@@ -9,7 +9,7 @@ use std::time::Duration;
 use sapwood_core::doorbell::Doorbell;
 use sapwood_core::link::Deadline;
 use sapwood_core::mem::Real;
-use sapwood_core::wait::{Stage, WaitPolicy, WaitStats, Waiter};
+use sapwood_core::wait::{Closely, Stage, WaitPolicy, WaitStats, Waiter};
 
 use crate::limits::{allowed_cpus, cpu_quota};
 use crate::prices::prices;
@@ -67,9 +67,24 @@ impl Patience {
         bell: &Doorbell<Real>,
         deadline: Deadline,
         mut ready: impl FnMut() -> bool,
+        look: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        self.wait_looking(bell, deadline, |_| ready(), look)
+    }
+
+    /// The same for one to whom a thorough look costs much: it is asked for glances until the first sleep. After an
+    /// `Err` the caller looks once more, thoroughly.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub(crate) fn wait_looking<E>(
+        &mut self,
+        bell: &Doorbell<Real>,
+        deadline: Deadline,
+        mut ready: impl FnMut(Closely) -> bool,
         mut look: impl FnMut() -> Result<(), E>,
     ) -> Result<(), Stop<E>> {
-        if ready() {
+        if ready(Closely::Glance) {
             return Ok(());
         }
         let timer = deadline.start();
@@ -78,7 +93,7 @@ impl Patience {
         }
         let waiter = self.waiter.get_or_insert_with(|| waiter(self.policy));
         // Whoever will ring may be any of many: the budget of spinning shrinks by itself where they share our CPU.
-        waiter.wait(
+        waiter.wait_looking(
             bell,
             ready,
             || true,

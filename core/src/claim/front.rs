@@ -11,7 +11,7 @@
 //! **A worker that is told "over" misses no job.** It looks at the door, then at the table, then at what others hold.
 //! The fence of [`ring_after_submit`](Front::ring_after_submit), which stands between the owner's last submission and
 //! its store to the door, with ClaimLookDoor (Acquire): a worker that has seen the door closed and then finds nothing
-//! finds nothing new for good. What others hold may still come back, so behind a closed door (whose owner waits for
+//! finds nothing new for good. Such a look is a thorough one: a glance misses what has come back. What others hold may still come back, so behind a closed door (whose owner waits for
 //! answers) a worker waits until nobody holds anything; behind one that was left it does not, because nobody wants the
 //! answer.
 //!
@@ -30,6 +30,7 @@ use core::fmt;
 
 use crate::doorbell::Doorbell;
 use crate::mem::{Atom, Bug, Mem, Ordering, Site};
+use crate::wait::Closely;
 
 #[repr(C, align(128))]
 struct Line<T>(T);
@@ -116,16 +117,22 @@ impl<M: Mem> Front<M> {
         }
     }
 
-    /// A worker's look for a job: `take`s one from a table. `held`: whether jobs wait, or are held by somebody.
+    /// A worker's look for a job, so closely: `take`s one from a table. `held`: whether jobs wait, or are held by
+    /// somebody.
     #[inline(always)]
     pub fn look<C, T, E>(
         &self,
+        closely: Closely,
         table: &mut C,
-        take: impl FnOnce(&mut C) -> Result<T, E>,
+        take: impl FnOnce(&mut C, Closely) -> Result<T, E>,
         held: impl FnOnce(&C) -> bool,
     ) -> Look<T, E> {
         let mut door = self.door();
-        let nothing = match take(table) {
+        let closely = match door {
+            Door::Closed | Door::Left if !M::broken(Bug::ClaimGlanceAtTheDoor) => Closely::Thorough,
+            _ => closely,
+        };
+        let nothing = match take(table, closely) {
             Ok(job) => return Look::Got(job),
             Err(nothing) => nothing,
         };

@@ -9,10 +9,12 @@
 use core::fmt;
 use core::marker::PhantomData;
 
+use super::trail::Trail;
 use super::{Attempts, Desk, Filed, NotHeld, Peers, Region, State, SubmitError, TakeError, Word, desk};
 use crate::mem::{Atom, Bug, Mem, Ordering, RaceCell, Site};
 use crate::owner::Owner;
 use crate::shareable::Shareable;
+use crate::wait::Closely;
 
 /// The name of a job: the position at which it was submitted. Tickets grow, across the wrap.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,9 +71,8 @@ pub struct Jobs<M: Mem, Q: Copy, A: Copy, R: Region<M, Q, A>> {
     pub(super) most: Attempts,
     tail: u64,
     head: u64,
-    /// Where this handle looks for answers first: it has seen the places of all positions before it free, or freed
-    /// them itself.
-    first: u64,
+    /// Where this handle looks for answers.
+    trail: Trail,
     /// A head at which every slot was seen Free.
     quiet: Option<u64>,
     /// How many workers had died of the job that was collected last.
@@ -113,7 +114,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         let tail = hints.tail.load(M::at(Site::ClaimHintLoad, Ordering::Acquire));
         let head = hints.head.load(M::at(Site::ClaimHintLoad, Ordering::Acquire));
         let shift = region.shift();
-        let first = tail.wrapping_sub(1 << shift);
+        let trail = Trail::new(tail.wrapping_sub(1 << shift));
         Jobs {
             region,
             me,
@@ -121,7 +122,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             most: attempts,
             tail,
             head,
-            first,
+            trail,
             quiet: None,
             deaths: 0,
             _values: PhantomData,
@@ -321,6 +322,16 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// [`TakeError`].
     #[inline]
     pub fn take(&mut self, peers: &mut impl Peers) -> Result<Taken<Q>, TakeError> {
+        self.take_looking(Closely::Thorough, peers)
+    }
+
+    /// The same with a look so close. A glance costs a few lines, whatever the capacity: it finds each job that waits
+    /// for its first taking, but one that has come back only where it comes by, and it asks for nobody's life.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    #[inline]
+    pub fn take_looking(&mut self, closely: Closely, peers: &mut impl Peers) -> Result<Taken<Q>, TakeError> {
         let mut left = self.patience();
         while let Some(turns) = left.checked_sub(1) {
             left = turns;
@@ -332,7 +343,7 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                 let shown = h.wrapping_add(laps.cast_unsigned() << self.shift).wrapping_add(1);
                 self.head = later(shown, self.head_hint());
             } else if d < 1 {
-                if let Some(taken) = self.nothing_new(h)? {
+                if let Some(taken) = self.nothing_new(h, closely)? {
                     return Ok(taken);
                 }
             } else {
@@ -342,6 +353,9 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
                             self.passed(h);
                             return Ok(self.read_job(h, w));
                         }
+                    }
+                    State::Filling if closely == Closely::Glance => {
+                        return Err(TakeError::Busy { owner: w.owner() });
                     }
                     State::Filling => {
                         left = left.saturating_sub(1 << self.shift);
@@ -387,13 +401,13 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// Nobody has come to `h`: have others taken what was before, or has a job come back, or is this the end? `None`:
     /// look again.
     #[inline]
-    fn nothing_new(&mut self, h: u64) -> Result<Option<Taken<Q>>, TakeError> {
+    fn nothing_new(&mut self, h: u64, closely: Closely) -> Result<Option<Taken<Q>>, TakeError> {
         let hint = self.head_hint();
         if later(h, hint) != h {
             self.head = hint;
             return Ok(None);
         }
-        if self.quiet == Some(h) {
+        if self.quiet == Some(h) || closely == Closely::Glance {
             return Err(TakeError::Empty);
         }
         match self.search(h) {
@@ -484,10 +498,43 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
     /// in `take`, the answer goes to another. If `take` panics, the answer is gone.
     #[inline]
     pub fn collect_with<V>(&mut self, take: impl FnOnce(Collected<A>) -> V) -> Option<V> {
-        // Whether all places from `first` up to here were free.
-        let (mut p, mut over) = (self.first, true);
-        for _ in 0..self.patience() {
-            if p.wrapping_sub(self.first) >> self.shift != 0 {
+        let mut left = self.patience();
+        let mut k = 0;
+        while let Some(p) = self.trail.held(k) {
+            left = left.checked_sub(1)?;
+            // Relaxed: the CAS looks again.
+            let w = Word(self.region.slot(p).word.load(Ordering::Relaxed));
+            match self.ahead(w, p) {
+                1 => (),
+                d if d < 1 => return None, // the word lies
+                _ if M::broken(Bug::ClaimTrailStays) => (),
+                d => {
+                    self.follow(p, d);
+                    break;
+                }
+            }
+            match w.state() {
+                State::Done | State::Failed => {
+                    if self.claim_to_collect(p, w) {
+                        self.trail.remove(k); // free in a moment
+                        return Some(self.read_answer(p, w, take));
+                    }
+                }
+                State::Free => self.trail.remove(k),
+                _ => k += 1,
+            }
+        }
+        let (p, w) = self.walk_to_answer(left)?;
+        Some(self.read_answer(p, w, take))
+    }
+
+    /// Claims the first answer from where the trail ends.
+    #[inline]
+    fn walk_to_answer(&mut self, left: u64) -> Option<(u64, Word)> {
+        // Whether all places before `p` are in the trail, or free.
+        let (mut p, mut known) = (self.trail.seen(), true);
+        for _ in 0..left {
+            if p.wrapping_sub(self.trail.first()) >> self.shift != 0 {
                 return None;
             }
             // Relaxed: the CAS looks again.
@@ -496,36 +543,48 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
             if d < 1 {
                 return None; // nobody has come so far
             }
-            if over && d > 1 {
-                // All n slots are looked at from here on as well, and the oldest job comes first.
-                p = p.wrapping_add((d - 2).cast_unsigned() << self.shift).wrapping_add(1);
-                self.first = p;
+            if known && d > 1 {
+                self.follow(p, d);
+                p = self.trail.seen();
                 continue;
             }
             match w.state() {
-                State::Done | State::Failed => {
-                    let mine = w.collected(self.me);
-                    // Pairs with ClaimFinish, ClaimRedeliver and ClaimUncollect: Done may have come again since it was
-                    // loaded.
-                    let o = M::at(Site::ClaimCollect, Ordering::Acquire);
-                    if self.region.slot(p).word.cas(w.0, mine.0, o).is_ok() {
-                        if over {
-                            self.first = p.wrapping_add(1); // free in a moment
-                        }
-                        self.deaths = w.attempts();
-                        return Some(self.read_answer(p, w, take));
+                State::Done | State::Failed if self.claim_to_collect(p, w) => {
+                    if known {
+                        self.trail.free(); // in a moment
                     }
-                    continue;
+                    return Some((p, w));
                 }
+                State::Done | State::Failed => continue,
+                State::Free if known => self.trail.free(),
                 State::Free => (),
-                _ => over = false,
+                // There may be many of them, and this is no place to come by often.
+                State::Filled | State::Filling => known = false,
+                _ if known && M::broken(Bug::ClaimForgetPassed) => self.trail.free(),
+                _ => known = known && self.trail.keep(),
             }
             p = p.wrapping_add(1);
-            if over {
-                self.first = p;
-            }
         }
         None
+    }
+
+    /// By P, all positions up to the one that is `d` - 1 laps after `p` are past: all n slots are looked at from the next
+    /// to its last lap on as well, what is in the trail too, and the oldest job comes first.
+    #[cold]
+    fn follow(&mut self, p: u64, d: i64) {
+        self.trail = Trail::new(p.wrapping_add((d - 2).cast_unsigned() << self.shift).wrapping_add(1));
+    }
+
+    #[inline(always)]
+    fn claim_to_collect(&mut self, p: u64, w: Word) -> bool {
+        let mine = w.collected(self.me);
+        // Pairs with ClaimFinish, ClaimRedeliver and ClaimUncollect: Done may have come again since it was loaded.
+        let o = M::at(Site::ClaimCollect, Ordering::Acquire);
+        let claimed = self.region.slot(p).word.cas(w.0, mine.0, o).is_ok();
+        if claimed {
+            self.deaths = w.attempts();
+        }
+        claimed
     }
 
     /// How many workers had died of the job that this handle collected last.

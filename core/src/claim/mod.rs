@@ -61,9 +61,20 @@
 //! always found, and under load it waits a lap at most. A worker that has once found every slot Free, and `head` not
 //! past, need not look again before somebody comes to `head`: nothing can be in flight.
 //!
+//! A worker that waits need not look at every slot in each turn of a loop: until its first sleep it takes *glances*
+//! ([`take_looking`](Jobs::take_looking)), which find new jobs only. Nobody sleeps on a glance, gives up on one, or is
+//! told "over" by one: behind its announcement, at its deadline and at a door that is not open a worker looks at
+//! every slot, and there alone the pairing of the [`doorbell`](crate::doorbell) is needed. A worker that is never idle
+//! for so long finds what has come back where it comes by.
+//!
 //! A job that takes long holds up nobody: submitters step over it, and answers are collected as they come, in the order
 //! of the last positions of their slots that are past: the oldest first, where nothing was stepped over. What is lost
 //! is one place; and when it is free again, `submit` may still say Full, because older jobs wait in the places before.
+//!
+//! A collector keeps in mind the places that were not free when it came by (`trail`), up to 16, and looks at these
+//! and at what comes after them. It may: a place at which a position is past and free has no further life before the
+//! next lap, and by P no position of that lap is past before the oldest place in mind was stepped over, at which it
+//! starts anew from there.
 //!
 //! # Why the CAS is safe from ABA
 //!
@@ -127,6 +138,7 @@ mod front;
 mod jobs;
 mod memory;
 mod recover;
+mod trail;
 mod word;
 
 use core::fmt;

@@ -11,7 +11,7 @@ use sapwood_core::claim::{Attempts, Collected, Front, Look, Outcome, Peers, Take
 use sapwood_core::doorbell::Doorbell;
 use sapwood_core::owner::Owner;
 use sapwood_core::testing::Table;
-use sapwood_core::wait::{Prices, WaitPolicy, Waiter};
+use sapwood_core::wait::{Closely, Prices, WaitPolicy, Waiter};
 
 use super::{Bound, Model};
 use crate::explore;
@@ -52,20 +52,20 @@ impl Queue {
         self.front.ring_after_submit();
     }
 
-    fn look(&self, h: &mut Handle) -> Look<Taken<u64>, TakeError> {
+    fn look(&self, closely: Closely, h: &mut Handle) -> Look<Taken<u64>, TakeError> {
         let held = |h: &Handle| {
             let census = h.census();
             census.filling + census.waiting + census.claimed > 0
         };
-        self.front.look(h, |h| h.take(&mut Immortal), held)
+        self.front.look(closely, h, |h, closely| h.take_looking(closely, &mut Immortal), held)
     }
 
     /// Waits for a job; `None`: it is over.
     fn take(&self, h: &mut Handle) -> Option<Taken<u64>> {
-        let mut last = self.look(h);
-        wait(self.front.work(), || {
+        let mut last = self.look(Closely::Glance, h);
+        wait(self.front.work(), |closely| {
             if matches!(last, Look::Nothing(_)) {
-                last = self.look(h);
+                last = self.look(closely, h);
             }
             !matches!(last, Look::Nothing(_))
         });
@@ -90,7 +90,7 @@ impl Queue {
     /// Waits for an answer.
     fn answer(&self, h: &mut Handle) -> u64 {
         let mut got = None;
-        wait(self.front.answers(), || {
+        wait(self.front.answers(), |_| {
             got = got.take().or_else(|| h.collect());
             got.is_some()
         });
@@ -101,9 +101,9 @@ impl Queue {
     }
 }
 
-fn wait(bell: &Doorbell<Loom>, ready: impl FnMut() -> bool) {
+fn wait(bell: &Doorbell<Loom>, ready: impl FnMut(Closely) -> bool) {
     let mut waiter = Waiter::new(WaitPolicy::Sleep, Prices { spin: 1, give_way: 1, wake: 1 }, true);
-    let waited: Result<(), ()> = waiter.wait(bell, ready, || false, |_| Ok(u64::MAX));
+    let waited: Result<(), ()> = waiter.wait_looking(bell, ready, || false, |_| Ok(u64::MAX));
     assert_eq!(waited, Ok(()));
 }
 
@@ -198,6 +198,31 @@ fn the_last_job(gives_up: bool, closed_first: bool, bound: Bound) -> u64 {
     })
 }
 
+/// A job has come back, or does so, when the owner leaves: whoever looks after that is handed it before he is told.
+fn left_behind_one_that_came_back(bound: Bound) -> u64 {
+    explore(bound, || {
+        let queue = Queue::new(1);
+        let (mut owner, mut first) = (queue.handle(0), queue.handle(1));
+        queue.submit(&mut owner, 1);
+        let taken = first.take(&mut Immortal).expect("a job");
+        let other = {
+            let q = queue.clone();
+            thread::spawn(move || {
+                let mut h = q.handle(2);
+                let mut done = 0;
+                while let Some(taken) = q.take(&mut h) {
+                    q.finish(&h, taken);
+                    done += 1;
+                }
+                done
+            })
+        };
+        queue.give_up(&first, taken);
+        queue.front.close(true);
+        assert_eq!(other.join().expect("it is told"), 1, "a job that waited was not handed out");
+    })
+}
+
 /// A job comes back to a worker that sleeps, before anybody closes.
 fn given_back(bound: Bound) -> u64 {
     explore(bound, || {
@@ -266,6 +291,7 @@ pub fn all() -> Vec<Model> {
         Model::new("two jobs in turn", 2, &[Some(3)], |b| round_trip(2, b)),
         Model::new("closed behind a job", 3, &[Some(4)], |b| closed_behind_a_job(false, b)),
         Model::new("left behind a job", 3, &[Some(4)], |b| closed_behind_a_job(true, b)),
+        Model::new("left behind a job that came back", 3, &[Some(4)], left_behind_one_that_came_back),
         Model::new("a job comes back to who sleeps", 3, &[Some(4)], given_back),
         Model::new("the last job ends behind a closed door", 3, &[Some(5)], |b| the_last_job(false, true, b)),
         Model::new("the last job ends while the door closes", 2, &[Some(3)], |b| {

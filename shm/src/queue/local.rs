@@ -27,6 +27,7 @@ use sapwood_core::claim::{
 };
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
+use sapwood_core::wait::Closely;
 
 use super::front::{FRONT, Front};
 use super::table::{Back, Desk, Lost, NoJob, Refused, Table, Token, Worker};
@@ -41,6 +42,8 @@ use crate::segment::Segment;
 type Numbers = Places<u32, u32>;
 type Jobs = claim::Jobs<Real, u32, u32, Numbers>;
 
+/// On lines of its own: the owner and the workers of other jobs write theirs meanwhile.
+#[repr(align(64))]
 struct Cell<Q, A> {
     job: UnsafeCell<Option<Q>>,
     answer: UnsafeCell<Option<A>>,
@@ -210,7 +213,7 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfOwner<Q, A> {
         }
     }
 
-    fn take(&mut self) -> Result<(Token, Q), NoJob> {
+    fn take(&mut self, _: Closely) -> Result<(Token, Q), NoJob> {
         Err(NoJob::Empty)
     }
 
@@ -295,11 +298,11 @@ impl<Q: Send + 'static, A: Send + 'static> Table<Q, A> for OfWorker<Q, A> {
         Err(Refused::Full(job))
     }
 
-    fn take(&mut self) -> Result<(Token, Q), NoJob> {
+    fn take(&mut self, closely: Closely) -> Result<(Token, Q), NoJob> {
         if !self.is_mine() {
             return Err(NoJob::Forked);
         }
-        let taken = match self.jobs.take(&mut Immortal) {
+        let taken = match self.jobs.take_looking(closely, &mut Immortal) {
             Ok(taken) => taken,
             Err(TakeError::Empty) => return Err(NoJob::Empty),
             Err(_) => return Err(NoJob::Busy(None)),

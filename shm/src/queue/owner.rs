@@ -371,6 +371,7 @@ mod tests {
     use crate::memory::Memory;
     use crate::ring::Peer;
     use sapwood_core::claim::{Census, Collected};
+    use sapwood_core::wait::Closely;
 
     /// What a bad worker makes of a table: there is always one more answer.
     struct Liar(Front, u64);
@@ -386,7 +387,7 @@ mod tests {
             self.1 += 1;
             if self.1 > 2 { Err(Refused::Full(job)) } else { Ok(Ticket(self.1)) }
         }
-        fn take(&mut self) -> Result<(Token, u8), NoJob> {
+        fn take(&mut self, _: Closely) -> Result<(Token, u8), NoJob> {
             Err(NoJob::Empty)
         }
         fn collect(&mut self) -> Option<(Collected<u8>, u32, Option<u8>)> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sapwood_core::board::Life;
 use sapwood_core::claim::{self, Attempts, Census, Collected, Door, Ticket};
 use sapwood_core::mem::{Mem, Real};
+use sapwood_core::wait::Closely;
 
 use super::front::{FRONT, Front};
 use super::table::{Back, Desk, Lost, NoJob, Refused, Table, Token, Worker};
@@ -169,8 +170,11 @@ impl<Q: Shareable, A: Shareable> Table<Q, A> for Shared<Q, A> {
     }
 
     #[inline]
-    fn take(&mut self) -> Result<(Token, Q), NoJob> {
-        let taken = self.jobs.take();
+    fn take(&mut self, closely: Closely) -> Result<(Token, Q), NoJob> {
+        let taken = match closely {
+            Closely::Glance => self.jobs.glance(),
+            Closely::Thorough => self.jobs.take(),
+        };
         self.tell();
         match taken {
             Ok(taken) => Ok(taken.with(0)),

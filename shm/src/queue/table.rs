@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use sapwood_core::claim::{Census, Collected, Taken, Ticket};
+use sapwood_core::wait::Closely;
 
 use super::front::Front;
 use crate::error::Error;
@@ -34,7 +35,8 @@ pub(super) trait Table<Q, A>: Send {
     fn front(&self) -> &Front;
     fn capacity(&self) -> usize;
     fn submit(&mut self, job: Q) -> Result<Ticket, Refused<Q>>;
-    fn take(&mut self) -> Result<(Token, Q), NoJob>;
+    /// See [`take_looking`](sapwood_core::claim::Jobs::take_looking).
+    fn take(&mut self, closely: Closely) -> Result<(Token, Q), NoJob>;
     /// An answer, how many workers had died of the job, and the job itself if it is still there: dropping it may panic.
     fn collect(&mut self) -> Option<(Collected<A>, u32, Option<Q>)>;
     /// By proof, and rings where something was found.

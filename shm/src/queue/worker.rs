@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood_core::claim::Look;
 use sapwood_core::link::Deadline;
-use sapwood_core::wait::{WaitPolicy, WaitStats};
+use sapwood_core::wait::{Closely, WaitPolicy, WaitStats};
 
 use super::error::{FinishError, TakeError};
 use super::front::Front;
@@ -49,12 +49,13 @@ enum Nothing {
 
 impl<Q, A> Bench<Q, A> {
     #[inline]
-    fn take(&mut self, front: &Front) -> Result<Job<Q, A>, Nothing> {
+    fn take(&mut self, closely: Closely, front: &Front) -> Result<Job<Q, A>, Nothing> {
         let Bench { table, desk } = self;
         let mut table: &mut dyn Table<Q, A> = &mut **table;
         let looked = front.look(
+            closely,
             &mut table,
-            |table| table.take(),
+            |table, closely| table.take(closely),
             |table| {
                 let census = table.census();
                 census.filling + census.waiting + census.claimed > 0
@@ -116,20 +117,20 @@ impl<Q, A> Worker<Q, A> {
     /// # Errors
     /// As for [`take`](Self::take).
     pub fn take_timeout(&mut self, limit: Duration) -> Result<Job<Q, A>, TakeError> {
-        let mut last = self.bench.take(&self.front);
+        let mut last = self.bench.take(Closely::Glance, &self.front);
         if !matches!(last, Err(Nothing::Wait(_))) {
             return last.map_err(|e| e.after(Duration::ZERO));
         }
         let bench = RefCell::new(&mut self.bench);
-        let ready = || {
-            last = bench.borrow_mut().take(&self.front);
+        let ready = |closely| {
+            last = bench.borrow_mut().take(closely, &self.front);
             !matches!(last, Err(Nothing::Wait(_)))
         };
         let look = || bench.borrow_mut().look();
-        let waited = self.patience.wait(self.front.work(), Deadline::after(limit), ready, look);
+        let waited = self.patience.wait_looking(self.front.work(), Deadline::after(limit), ready, look);
         let Err(stop) = waited else { return last.map_err(|e| e.after(Duration::ZERO)) };
         // What came just before the proof, or the deadline.
-        match (bench.into_inner().take(&self.front), stop) {
+        match (bench.into_inner().take(Closely::Thorough, &self.front), stop) {
             (Err(Nothing::Wait(_)), Stop::Told(peer)) => Err(TakeError::OwnerDied { peer }),
             (Err(e), Stop::TimedOut { waited }) => Err(e.after(waited)),
             (other, _) => other.map_err(|e| e.after(Duration::ZERO)),
@@ -143,7 +144,7 @@ impl<Q, A> Worker<Q, A> {
     /// [`TakeError::Forked`].
     #[inline]
     pub fn try_take(&mut self) -> Result<Job<Q, A>, TakeError> {
-        match self.bench.take(&self.front) {
+        match self.bench.take(Closely::Thorough, &self.front) {
             Ok(job) => Ok(job),
             Err(Nothing::Final(e)) => Err(e),
             Err(Nothing::Wait(_)) => self.is_anybody_there(),
@@ -153,7 +154,7 @@ impl<Q, A> Worker<Q, A> {
     #[cold]
     fn is_anybody_there(&mut self) -> Result<Job<Q, A>, TakeError> {
         let Some(peer) = self.bench.table.dead_owner(false) else { return Err(TakeError::Empty) };
-        match self.bench.take(&self.front) {
+        match self.bench.take(Closely::Thorough, &self.front) {
             Ok(job) => Ok(job),
             Err(Nothing::Final(e)) => Err(e),
             Err(Nothing::Wait(_)) => Err(TakeError::OwnerDied { peer }),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use sapwood_core::claim::{self, Attempts, Peers, Recovered, SubmitError, TakeError};
 use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
+use sapwood_core::wait::Closely;
 
 use super::member::{self, Member, Recover, Watch, is_dead};
 use super::region::Places;
@@ -286,6 +287,20 @@ impl<Q: Shareable, A: Shareable> Jobs<Q, A> {
             }
             Err(_) => Err(PopError::Empty),
         }
+    }
+
+    /// The same by a glance: it asks for nobody's life, and misses jobs that have come back. For looks that
+    /// [`take`](Self::take) follows.
+    #[inline]
+    pub(crate) fn glance(&mut self) -> Result<Taken<Q>, PopError> {
+        if !self.member.is_mine() {
+            return Err(PopError::Forked);
+        }
+        let taken = self.table.take_looking(Closely::Glance, &mut self.takes);
+        taken.map_err(|e| match e {
+            TakeError::Busy { owner } => PopError::Busy { holder: self.holder(owner) },
+            _ => PopError::Empty,
+        })
     }
 
     /// Answers a job.
