@@ -393,6 +393,34 @@ mod tests {
     }
 
     #[test]
+    fn nobody_sleeps_on_a_glance_and_who_never_sleeps_takes_none() {
+        let bell = Doorbell::<Slow>::new(0);
+        let looks = |policy, most: u32| {
+            let (mut glances, mut thorough, mut left) = (0, 0, most);
+            let ready = |closely| {
+                match closely {
+                    Closely::Glance => glances += 1,
+                    Closely::Thorough => thorough += 1,
+                }
+                false
+            };
+            let idle = |stage| {
+                left -= u32::from(stage == Stage::Asleep);
+                if left == 0 { Err(()) } else { Ok(u64::MAX) }
+            };
+            let waited = waiter(policy, false).wait_looking(&bell, ready, || true, idle);
+            assert_eq!(waited, Err(()));
+            (glances, thorough)
+        };
+        // One behind each announcement, one behind each sleep.
+        let (glances, thorough) = looks(WaitPolicy::Adaptive, 3);
+        assert!(glances > 50 && thorough == 5, "{glances} glances, {thorough} thorough looks");
+        assert_eq!(looks(WaitPolicy::Sleep, 1), (1, 1));
+        let (glances, thorough) = looks(WaitPolicy::Spin, 2);
+        assert!(glances == 0 && thorough > TURNS_BETWEEN_LOOKS);
+    }
+
+    #[test]
     fn sleep_sleeps_at_once_and_spin_never_does() {
         let mut w = waiter(WaitPolicy::Sleep, false);
         assert_eq!(run(&mut w, u64::MAX, true), Err(3));

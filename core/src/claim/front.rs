@@ -11,9 +11,9 @@
 //! **A worker that is told "over" misses no job.** It looks at the door, then at the table, then at what others hold.
 //! The fence of [`ring_after_submit`](Front::ring_after_submit), which stands between the owner's last submission and
 //! its store to the door, with ClaimLookDoor (Acquire): a worker that has seen the door closed and then finds nothing
-//! finds nothing new for good. Such a look is a thorough one: a glance misses what has come back. What others hold may still come back, so behind a closed door (whose owner waits for
-//! answers) a worker waits until nobody holds anything; behind one that was left it does not, because nobody wants the
-//! answer.
+//! finds nothing new for good. Such a look is a thorough one: a glance misses what has come back. What others hold may
+//! still come back, so behind a closed door (whose owner waits for answers) a worker waits until nobody holds anything;
+//! behind one that was left it does not, because nobody wants the answer.
 //!
 //! **No worker sleeps on behind a closed door.** Who ends a job fences, and then looks at the door. A worker that
 //! sleeps has announced itself, fenced, and looked. If the fence of who ends the job came first, the sleeper's look

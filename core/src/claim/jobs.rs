@@ -568,8 +568,8 @@ impl<M: Mem, Q: Shareable, A: Shareable, R: Region<M, Q, A>> Jobs<M, Q, A, R> {
         None
     }
 
-    /// By P, all positions up to the one that is `d` - 1 laps after `p` are past: all n slots are looked at from the next
-    /// to its last lap on as well, what is in the trail too, and the oldest job comes first.
+    /// By P, all positions up to the one `d` - 1 laps after `p` are past. So from behind the one a lap before that on,
+    /// all n slots are looked at, what was in the trail too, and the oldest job comes first.
     #[cold]
     fn follow(&mut self, p: u64, d: i64) {
         self.trail = Trail::new(p.wrapping_add((d - 2).cast_unsigned() << self.shift).wrapping_add(1));

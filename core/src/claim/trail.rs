@@ -1,8 +1,8 @@
 //! Where a collector has come by.
 //!
 //! A place that was seen free at a position stays so for this position: the next life in it begins a lap later. So of
-//! what a collector has passed it keeps in mind only what was not free, and looks at nothing else again: without that, a
-//! worker that is stopped with a job would cost every later answer a walk from this job on.
+//! what a collector has passed it keeps in mind only what was not free, and looks at nothing else again: without that,
+//! a worker that is stopped with a job would cost every later answer a walk from this job on.
 
 /// Places that can be kept in mind: more are walked over each time, as long as so many are not over.
 const MOST: usize = 16;
