@@ -145,8 +145,9 @@ impl Waiter {
         self.wait_looking(bell, |_| ready(), elsewhere, idle)
     }
 
-    /// The same for one to whom a thorough look costs much: until the first sleep it is asked for glances. Whoever
-    /// sleeps, or has slept, looks thoroughly, and so does one who never sleeps.
+    /// The same for one to whom a thorough look costs much: until the first sleep it is asked for glances, but for one
+    /// look before the costly stages, because what only that one finds may lie there already. Whoever sleeps, or has
+    /// slept, looks thoroughly, and so does one who never sleeps.
     #[inline]
     pub fn wait_looking<M: Mem, E>(
         &mut self,
@@ -155,8 +156,15 @@ impl Waiter {
         elsewhere: impl FnOnce() -> bool,
         mut idle: impl FnMut(Stage) -> Result<u64, E>,
     ) -> Result<(), E> {
-        let first = if self.policy == WaitPolicy::Spin { Closely::Thorough } else { Closely::Glance };
-        if self.hurry::<M, E>(&mut || ready(first), elsewhere, &mut idle)? {
+        let never_sleeps = self.policy == WaitPolicy::Spin;
+        let mut looks = 0u32;
+        // Counted from the first look of `hurry`; the last one of the first turns comes next to them.
+        let thorough = if self.spin_now > 0 { FIRST_TURNS + 1 } else { 1 };
+        let mut quick = || {
+            looks = looks.saturating_add(1);
+            ready(if never_sleeps || looks == thorough { Closely::Thorough } else { Closely::Glance })
+        };
+        if self.hurry::<M, E>(&mut quick, elsewhere, &mut idle)? {
             return Ok(());
         }
         let then = if M::broken(Bug::BellGlanceAsleep) { Closely::Glance } else { Closely::Thorough };
@@ -412,9 +420,9 @@ mod tests {
             assert_eq!(waited, Err(()));
             (glances, thorough)
         };
-        // One behind each announcement, one behind each sleep.
+        // One before the costly stages, one behind each announcement, one behind each sleep.
         let (glances, thorough) = looks(WaitPolicy::Adaptive, 3);
-        assert!(glances > 50 && thorough == 5, "{glances} glances, {thorough} thorough looks");
+        assert!(glances > 50 && thorough == 6, "{glances} glances, {thorough} thorough looks");
         assert_eq!(looks(WaitPolicy::Sleep, 1), (1, 1));
         let (glances, thorough) = looks(WaitPolicy::Spin, 2);
         assert!(glances == 0 && thorough > TURNS_BETWEEN_LOOKS);

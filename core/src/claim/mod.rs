@@ -63,9 +63,10 @@
 //!
 //! A worker that waits need not look at every slot in each turn of a loop: until its first sleep it takes *glances*
 //! ([`take_looking`](Jobs::take_looking)), which find new jobs only. Nobody sleeps on a glance, gives up on one, or is
-//! told "over" by one: behind its announcement, at its deadline and at a door that is not open a worker looks at
-//! every slot, and there alone the pairing of the [`doorbell`](crate::doorbell) is needed. A worker that is never idle
-//! for so long finds what has come back where it comes by.
+//! told "over" by one: once before the costly stages, behind its announcement, at its deadline and at a door that is
+//! not open a worker looks at every slot, and behind its announcement alone the pairing of the
+//! [`doorbell`](crate::doorbell) is needed. A worker that is never idle for so long finds what has come back where it
+//! comes by.
 //!
 //! A job that takes long holds up nobody: submitters step over it, and answers are collected as they come, in the order
 //! of the last positions of their slots that are past: the oldest first, where nothing was stepped over. What is lost
