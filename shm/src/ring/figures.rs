@@ -2,19 +2,21 @@
 //! both sides' figures, from the header alone.
 //!
 //! ```text
-//!  63     59 58             56 55                    41 40            35 34         32 31              0
-//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
-//! | version | log2 of align   | bytes of an answer + 1 |    log2 of     |   log2 of   | bytes of a value |
-//! |         | of an answer    | (0: there is none)     |    capacity    |    align    |                 |
-//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
+//!    63    62     59 58           56 55                    41 40      35 34     32 31              0
+//! +-------+---------+---------------+------------------------+----------+---------+------------------+
+//! | again | version | log2 of align | bytes of an answer + 1 | log2 of  | log2 of | bytes of a value |
+//! |       |         | of an answer  | (0: there is none)     | capacity |  align  |                  |
+//! +-------+---------+---------------+------------------------+----------+---------+------------------+
 //! ```
+//! *Again*: frames of dead readers are delivered again.
+//!
 //! A figure that its bits can't hold has no fingerprint: types are refused while they are compiled, lengths by the
 //! ring's `spec`. So two rings whose memory lies differently never have one fingerprint.
 
 use std::fmt;
 
-/// Raised with every change of what lies in a ring's memory; below 32.
-const VERSION: u8 = 2;
+/// Raised with every change of what lies in a ring's memory; below 16.
+const VERSION: u8 = 3;
 
 /// What a ring was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Figures {
     pub answer: Option<u64>,
     /// Alignment of an answer; 1 where there is none.
     pub answer_align: u64,
+    /// Whether frames that a dead reader had received are delivered again.
+    pub redelivers: bool,
     /// Version of the layout.
     pub version: u8,
 }
@@ -40,7 +44,8 @@ const ALIGN: Bits = (32, 3);
 const CAPACITY: Bits = (35, 6);
 const ANSWER: Bits = (41, 15);
 const ANSWER_ALIGN: Bits = (56, 3);
-const VERSIONS: Bits = (59, 5);
+const VERSIONS: Bits = (59, 4);
+const AGAIN: Bits = (63, 1);
 
 const fn most((_, bits): Bits) -> u64 {
     (1 << bits) - 1
@@ -69,6 +74,7 @@ impl Figures {
             align: align_of::<T>() as u64,
             answer: None,
             answer_align: 1,
+            redelivers: false,
             version: VERSION,
         }
     }
@@ -91,7 +97,8 @@ impl Figures {
             Some(bytes) => bytes + 1,
             None => 0,
         };
-        put(self.version as u64, VERSIONS)
+        put(self.redelivers as u64, AGAIN)
+            | put(self.version as u64, VERSIONS)
             | put(self.answer_align.trailing_zeros() as u64, ANSWER_ALIGN)
             | put(answer, ANSWER)
             | put(self.capacity.trailing_zeros() as u64, CAPACITY)
@@ -107,6 +114,7 @@ impl Figures {
             align: 1 << get(bits, ALIGN),
             answer: get(bits, ANSWER).checked_sub(1),
             answer_align: 1 << get(bits, ANSWER_ALIGN),
+            redelivers: get(bits, AGAIN) == 1,
             version: get(bits, VERSIONS) as u8,
         }
     }
@@ -114,10 +122,13 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { capacity, size, align, answer, answer_align, version } = self;
+        let Figures { capacity, size, align, answer, answer_align, redelivers, version } = self;
         write!(f, "{capacity} values of {size} bytes, aligned to {align}")?;
         if let Some(bytes) = answer {
             write!(f, ", with answers of {bytes} bytes, aligned to {answer_align}")?;
+        }
+        if *redelivers {
+            f.write_str(", delivered again if a reader dies")?;
         }
         if *version == VERSION { Ok(()) } else { write!(f, ", in layout version {version}") }
     }
@@ -141,7 +152,7 @@ mod tests {
         assert_ne!(Figures::of::<u64>(8).fingerprint(), Figures::of::<[u32; 2]>(8).fingerprint());
         assert_eq!(Figures::of::<u64>(8).to_string(), "8 values of 8 bytes, aligned to 8");
         let wild = Figures::from_fingerprint(u64::MAX);
-        assert!(wild.to_string().ends_with("in layout version 31"), "{wild}");
+        assert!(wild.to_string().ends_with("in layout version 15"), "{wild}");
     }
 
     #[test]
@@ -155,13 +166,17 @@ mod tests {
         let answers = prop_oneof![Just(None), (0..most(ANSWER)).prop_map(Some)];
         let sizes = prop_oneof![Just(most(SIZE)), 0..=most(SIZE)];
         let logs = (0..=most(CAPACITY), 0..=most(ALIGN), 0..=most(ANSWER_ALIGN), 0..=most(VERSIONS));
-        (sizes, answers, logs).prop_map(|(size, answer, (capacity, align, answer_align, version))| Figures {
-            capacity: 1 << capacity,
-            size,
-            align: 1 << align,
-            answer,
-            answer_align: 1 << answer_align,
-            version: version as u8,
+        (sizes, answers, logs, any::<bool>()).prop_map(|(size, answer, logs, redelivers)| {
+            let (capacity, align, answer_align, version) = logs;
+            Figures {
+                capacity: 1 << capacity,
+                size,
+                align: 1 << align,
+                answer,
+                answer_align: 1 << answer_align,
+                redelivers,
+                version: version as u8,
+            }
         })
     }
 
