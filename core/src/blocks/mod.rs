@@ -99,8 +99,9 @@
 //!
 //! The mail is raised before the word, as flight is: it is never more than one behind, however many die one after
 //! another. It never goes back while the message is received. Those who recover are not alone with the block: one of
-//! them may be late, so it raises by a CAS, which fails once the word has gone on, because whoever has taken the block
-//! has found the mail raised or raised it. The winner of the word's CAS is alone with the message: it is never with two.
+//! them may be late, so it raises by a CAS, which fails once the word has gone on, because whoever has taken the
+//! block has found the mail raised or raised it. The winner of the word's CAS is alone with the message: it is never
+//! with two.
 //!
 //! | who dies, after …                         | what is left                                  | what the others do                        |
 //! |-------------------------------------------|-----------------------------------------------|-------------------------------------------|

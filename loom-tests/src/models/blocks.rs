@@ -234,8 +234,8 @@ fn receiver_dies(k: usize, bound: Bound) -> u64 {
     })
 }
 
-/// A receiver dies before its operation `k`, of an arena that delivers again; another recovers meanwhile, and sends what
-/// it gets again if it is to. The message is given back in full once, whenever the receiver dies.
+/// A receiver dies before its operation `k`, of an arena that delivers again; another recovers meanwhile, and sends
+/// what it gets again if it is to. The message is given back in full once, whenever the receiver dies.
 fn receiver_dies_and_it_comes_again(k: usize, resends: bool, bound: Bound) -> u64 {
     explore(bound, move || {
         let world = World::redelivering(1, 1, u16::MAX - 3);

@@ -41,16 +41,20 @@ impl FrameChannelBuilder {
         FrameChannelBuilder { plan, participants: PARTICIPANTS }
     }
 
-    /// For up to so many handles (default: as many as there can be). Not looked at by [`attach`](Self::attach): a segment
-    /// says so itself.
+    /// For up to so many handles (default: as many as there can be). Not looked at by [`attach`](Self::attach): a
+    /// segment says so itself.
     pub fn participants(self, participants: usize) -> Self {
         FrameChannelBuilder { participants, ..self }
     }
 
-    /// A frame whose reader dies, or leaves, after its receive returned and before the frame was given back is delivered
-    /// again, out of order, to one of the others, and counted as `redelivered`; without this it is free again, and
-    /// counted as `lost_with_reader`. The dead reader may have acted on it: every frame is received at least once, by one
-    /// at a time, and never again once it was given back.
+    /// A frame whose reader dies, or leaves, after its receive returned and before the frame was given back is
+    /// delivered again, out of order, to one of the others, and counted as `redelivered`; without this it is free
+    /// again, and counted as `lost_with_reader`. The dead reader may have acted on it: every frame is received at least
+    /// once, by one at a time, and never again once it was given back. While nobody waits, and who only tries finds
+    /// frames enough, it may take some tries until it is found.
+    ///
+    /// [`recv_value`](FrameChannel::recv_value) gives the frame back before it returns: what it has returned never comes
+    /// again. Who is to be done with a value first reads it out of a frame that it holds.
     ///
     /// As long as somebody has a frame that may come back, receives of a closed and empty channel say
     /// [`Busy`](super::RecvError::Busy), not [`Drained`](super::RecvError::Drained); those that wait, wait for it.

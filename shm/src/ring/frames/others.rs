@@ -31,7 +31,8 @@ pub(super) struct Others {
 /// What the dead had, as far as this handle had to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Frames whose reader died before its receive returned, and which were delivered again.
+    /// Frames that were delivered again: their reader died before its receive returned, or, where the frames of dead
+    /// readers are delivered again, before it had given them back.
     pub redelivered: u64,
     /// Frames that were received by one that died before it gave them back.
     pub lost_with_reader: u64,
@@ -91,8 +92,8 @@ impl blocks::Peers for Others {
     }
 
     fn orphan(&mut self, _: Owner, message: blocks::Message) -> Option<blocks::Message> {
-        // There is room for one of every seat, and a seat receives one message at a time; where it may have more, for one
-        // of every frame.
+        // There is room for one of every seat, and a seat receives one message at a time; where it may have more, for
+        // one of every frame.
         if self.orphans.len() >= self.most {
             return Some(message);
         }
@@ -173,8 +174,8 @@ impl Frames {
         }
     }
 
-    /// Nothing more can be sent, and nothing is left in the ring. Where frames are delivered again, that is not the last
-    /// word as long as somebody else has one that may come back.
+    /// Nothing more can be sent, and nothing is left in the ring. Where frames are delivered again, that is not the
+    /// last word as long as somebody else has one that may come back.
     pub(super) fn drained(&self) -> PopError {
         let readers = if self.redelivers() { self.inner.readers() } else { 0 };
         match readers & !1_u64.unbounded_shl(self.others.me as u32) {
