@@ -53,11 +53,12 @@ impl FrameChannelBuilder {
     /// once, by one at a time, and never again once it was given back. While nobody waits, and who only tries finds
     /// frames enough, it may take some tries until it is found.
     ///
-    /// [`recv_value`](FrameChannel::recv_value) gives the frame back before it returns: what it has returned never comes
-    /// again. Who is to be done with a value first reads it out of a frame that it holds.
+    /// [`recv_value`](FrameChannel::recv_value) gives the frame back before it returns: what it has returned never
+    /// comes again. Who is to be done with a value first reads it out of a frame that it holds.
     ///
     /// As long as somebody has a frame that may come back, receives of a closed and empty channel say
-    /// [`Busy`](super::RecvError::Busy), not [`Drained`](super::RecvError::Drained); those that wait, wait for it.
+    /// [`Busy`](super::RecvError::Busy), not [`Drained`](super::RecvError::Drained); those that wait do so for its
+    /// end.
     pub fn redelivering(mut self) -> Self {
         self.plan.redelivers = true;
         self
