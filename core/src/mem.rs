@@ -543,4 +543,18 @@ pub enum Bug {
     ClaimSilentLast,
     /// A job is given up by a store, over the mark of a submitter that steps over it.
     ClaimGiveUpByStore,
+    /// A loan leaves what the last life of the block has left of a mail.
+    BlockKeepsMail,
+    /// What is sent for the first time is noted as if it had been received.
+    BlockMailEarly,
+    /// Recovery frees what the dead one had received, though it is to be delivered again.
+    BlockForgetMail,
+    /// Who takes a received block from the dead leaves the mail one generation behind.
+    BlockMailFallsBehind,
+    /// The same of an orphan's taker.
+    BlockOrphanMailFallsBehind,
+    /// Who takes a received block from the dead raises the mail by a store, over whatever it says.
+    BlockMailByStore,
+    /// What is sent again is noted as if nobody had received it yet.
+    BlockResendAsNew,
 }

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use sapwood_core::blocks::{Blocks, Flight, Message, Peers, Raw, ReceiveError, Region, Word};
+use sapwood_core::blocks::{Blocks, Flight, Message, Peers, Raw, ReceiveError, Region, Shape, Word};
 use sapwood_core::mem::{Atom, Bug, Mem, Ordering};
 use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc;
@@ -37,6 +37,8 @@ enum Call {
     RecoverHeir(u8),
     /// Takes the seat of a dead actor, and recovers before anything else.
     Succeed(u8),
+    /// Recovers, if this actor is dead, and sends what has come to it again.
+    Resend(u8),
     /// As many blocks as there are, all at once.
     BorrowAll,
 }
@@ -57,6 +59,8 @@ struct Hold {
     holder: u8,
     /// It has noted a flight of this generation.
     flies: bool,
+    /// It has the message received.
+    received: bool,
 }
 
 /// What is promised.
@@ -74,6 +78,10 @@ struct Spec {
     /// Deaths within `Receive`.
     perhaps: u8,
     heir_of: Option<u8>,
+    /// Messages of dead readers are delivered again.
+    redelivers: bool,
+    /// Messages that an actor has given back and not said so yet.
+    unsaid: [u8; ACTORS],
 }
 
 const RECEIVE: u8 = 2;
@@ -92,11 +100,16 @@ impl Spec {
         let fine = match (old.holders(), new.holders(), grown) {
             (0, to, 2) => to == mine,
             (_, to, 1) => to == mine && (hold.flies || dead(hold.holder)),
-            (_, 0, 0) => hold.holder == me && !hold.flies || dead(hold.holder),
+            (_, 0, 0) if hold.holder == me => {
+                self.unsaid[usize::from(c.actor)] += u8::from(hold.received);
+                !hold.flies
+            }
+            (_, 0, 0) => dead(hold.holder) && !(self.redelivers && hold.received),
             _ => false,
         };
         self.generations[i] = new.generation();
-        self.holds[i] = Hold { holder: if new.holders() == 0 { 0 } else { me }, flies: false };
+        let received = grown == 1;
+        self.holds[i] = Hold { holder: if new.holders() == 0 { 0 } else { me }, flies: false, received };
         if fine { Ok(()) } else { Err(format!("actor {} made {old:?} of {hold:?} to {new:?}", c.actor)) }
     }
 
@@ -140,7 +153,13 @@ impl Judge for Spec {
     fn tick(&mut self) {}
 
     fn event(&mut self, actor: u8, dead: u8, event: Event) -> Verdict {
+        let unsaid = &mut self.unsaid[usize::from(actor)];
+        if matches!(event, Event::Orphan(_) | Event::Got(_)) {
+            *unsaid = unsaid.saturating_sub(1);
+        }
         match event {
+            // Given back by then.
+            Event::Orphan(value) if self.redelivers => return self.have(value, actor, dead, true),
             Event::Orphan(value) => return self.have(value, actor, dead, false),
             Event::Got(value) => self.have(value, actor, dead, true)?,
             Event::Sent(value) => {
@@ -157,7 +176,9 @@ impl Judge for Spec {
 
     fn idle(&mut self, actor: u8) {
         let call = std::mem::take(&mut self.calls[usize::from(actor)]);
-        self.perhaps += u8::from(call == RECEIVE && self.ended >> actor & 1 == 0);
+        let perhaps = u8::from(call == RECEIVE && self.ended >> actor & 1 == 0);
+        let unsaid = std::mem::take(&mut self.unsaid[usize::from(actor)]);
+        self.perhaps += if self.redelivers { unsaid } else { perhaps };
     }
 }
 
@@ -184,6 +205,10 @@ impl Peers for Eyes<'_> {
         taken && dead.epoch() == 1 && self.me.seat() != dead.seat()
     }
     fn orphan(&mut self, _: Owner, message: Message) -> Option<Message> {
+        if self.arena.yard.shape().redelivers() {
+            self.kept.push(message);
+            return None;
+        }
         Family::emit(Event::Orphan(message.len as u64));
         if !self.keeps {
             return Some(message);
@@ -199,9 +224,12 @@ struct Local {
 }
 
 impl Arena {
-    fn stage(blocks: usize, capacity: usize, start: u64, generation: u16) -> (Arena, Stage<Arena>) {
+    fn stage(of: &Scenario, start: u64, generation: u16) -> (Arena, Stage<Arena>) {
+        let Scenario { blocks, capacity, redelivers, .. } = *of;
+        let shape = Shape::of(blocks, 64).expect("a shape");
+        let shape = if redelivers { shape.redelivering().expect("small blocks") } else { shape };
         Stage::new(|| {
-            let yard = Yard::<Family>::new(blocks, 64, generation).expect("a shape");
+            let yard = Yard::<Family>::of(shape, generation);
             let ring = Mpmc::new(capacity, start, [0; 2]).expect("a power of two");
             let words = (0..blocks as u32).map(|i| Family::word_of(|| _ = yard.header(i).word())).collect();
             let spec = Spec {
@@ -214,6 +242,8 @@ impl Arena {
                 ended: 0,
                 perhaps: 0,
                 heir_of: None,
+                redelivers,
+                unsaid: [0; ACTORS],
             };
             (Arena { yard, ring, taken: Atom::new(0) }, spec)
         })
@@ -270,6 +300,17 @@ impl Protocol for Arena {
                     h.recover(Owner::new(of.into(), 1), &mut eyes).expect("another's seat");
                 }
             }
+            Resend(of) => {
+                if !Family::alive(of) {
+                    h.recover(Owner::new(of.into(), 1), &mut eyes).expect("another's seat");
+                    for message in std::mem::take(&mut eyes.kept) {
+                        let (len, sender) = (message.len, message.sender);
+                        if let Err(e) = h.resend(message, &mut eyes) {
+                            eyes.kept.push(Message { block: e.into_inner(), len, sender });
+                        }
+                    }
+                }
+            }
             RecoverHeir(of) => {
                 h.recover(Owner::new(of.into(), 2), &mut eyes).map(|_| ()).expect("another's seat");
             }
@@ -285,7 +326,11 @@ impl Protocol for Arena {
         }
         for message in eyes.kept {
             Arena::write(&h, &message.block);
+            let len = message.len as u64;
             h.give_back(message.block);
+            if self.yard.shape().redelivers() {
+                Family::emit(Event::Orphan(len));
+            }
         }
         Family::emit(event);
     }
@@ -324,6 +369,7 @@ struct Scenario {
     scripts: &'static [&'static [Call]],
     deaths: u32,
     mortal: u8,
+    redelivers: bool,
 }
 
 const SCENARIOS: &[Scenario] = &[
@@ -335,6 +381,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1), Send(2)], &[Receive, Receive]],
         deaths: 2,
         mortal: 3,
+        redelivers: false,
     },
     Scenario {
         name: "send | receive | borrow",
@@ -344,6 +391,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1)], &[Receive], &[Borrow]],
         deaths: 2,
         mortal: 3,
+        redelivers: false,
     },
     Scenario {
         name: "receive | recover, receive, borrow",
@@ -353,6 +401,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Receive], &[Recover(0), Receive, Borrow]],
         deaths: 2,
         mortal: 3,
+        redelivers: false,
     },
     Scenario {
         name: "send, receive | recover, send | borrow",
@@ -362,6 +411,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1), Receive], &[Recover(0), Send(2)]],
         deaths: 2,
         mortal: 3,
+        redelivers: false,
     },
     Scenario {
         name: "send, send | receive | receive, recover",
@@ -371,6 +421,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1), Send(2)], &[Receive], &[Recover(1), Receive]],
         deaths: 2,
         mortal: 7,
+        redelivers: false,
     },
     Scenario {
         name: "a sender dies | another recovers, borrows | its heir receives, borrows",
@@ -380,6 +431,7 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Send(1)], &[Recover(0), Borrow], &[Succeed(0), Receive, Borrow]],
         deaths: 1,
         mortal: 1,
+        redelivers: false,
     },
     Scenario {
         name: "a receiver dies | another recovers, borrows | its heir recovers, borrows",
@@ -389,12 +441,63 @@ const SCENARIOS: &[Scenario] = &[
         scripts: &[&[Receive], &[Recover(0), Borrow], &[Succeed(0), Borrow]],
         deaths: 2,
         mortal: 5,
+        redelivers: false,
+    },
+    Scenario {
+        name: "again: receive | recover, receive, borrow",
+        blocks: 1,
+        capacity: 1,
+        before: &[(0, Send(1))],
+        scripts: &[&[Receive], &[Recover(0), Receive, Borrow]],
+        deaths: 2,
+        mortal: 3,
+        redelivers: true,
+    },
+    Scenario {
+        name: "again: send | receive | recover both",
+        blocks: 1,
+        capacity: 1,
+        before: &[],
+        scripts: &[&[Send(1)], &[Receive], &[Recover(0), Recover(1)]],
+        deaths: 2,
+        mortal: 3,
+        redelivers: true,
+    },
+    Scenario {
+        name: "again: a receiver dies | two recover, one of them sends it again",
+        blocks: 1,
+        capacity: 2,
+        before: &[(1, Send(1))],
+        scripts: &[&[Receive], &[Resend(0), Receive], &[Recover(0)]],
+        deaths: 2,
+        mortal: 3,
+        redelivers: true,
+    },
+    Scenario {
+        name: "again: a receiver dies | another recovers, sends it again | its heir recovers",
+        blocks: 1,
+        capacity: 1,
+        before: &[(1, Send(1))],
+        scripts: &[&[Receive], &[Resend(0)], &[Succeed(0), Borrow]],
+        deaths: 2,
+        mortal: 5,
+        redelivers: true,
+    },
+    Scenario {
+        name: "again: receive | resend, receive | receive, resend",
+        blocks: 1,
+        capacity: 1,
+        before: &[(0, Send(1))],
+        scripts: &[&[Receive], &[Resend(0), Receive], &[Resend(1), Receive]],
+        deaths: 2,
+        mortal: 3,
+        redelivers: true,
     },
 ];
 
 impl Scenario {
     fn explore(&self, start: u64, generation: u16) -> Result<Report, String> {
-        let (arena, mut stage) = Arena::stage(self.blocks, self.capacity, start, generation);
+        let (arena, mut stage) = Arena::stage(self, start, generation);
         for (actor, call) in self.before {
             stage.perform(&arena, *actor, *call)?;
         }
@@ -429,6 +532,9 @@ fn mistakes_are_noticed() {
         Bug::BlockFreeInFlight,
         Bug::BlockIgnoreSuccessor,
         Bug::BlockRingFirst,
+        Bug::BlockForgetMail,
+        Bug::BlockMailByStore,
+        Bug::BlockResendAsNew,
     ];
     let noticed = bugs.map(|bug| {
         let said = SCENARIOS.iter().find_map(|s| with_bug(Some(bug), || s.explore(u64::MAX, 7)).err());

@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::seeds;
-use sapwood_core::blocks::{self, Blocks, DescriptorError, Message, ReceiveError, SendError};
+use sapwood_core::blocks::{self, Blocks, DescriptorError, Message, ReceiveError, SendError, Shape};
 use sapwood_core::claim::{self, Attempts, Jobs, Outcome, SubmitError, TakeError};
 use sapwood_core::mem::{Atom, Mem, Ordering};
 use sapwood_core::owner::Owner;
@@ -155,7 +155,9 @@ impl blocks::Peers for Oracle {
 fn blocks_of(seed: u64, answers: &mut Answers) {
     let mut bad = Adversary::new(seed);
     let (count, slots) = (bad.below(6) + 1, 1 << bad.below(4));
-    let yard = Yard::<Hostile>::new(count, 100, bad.bits() as u16).expect("few");
+    let shape = Shape::of(count, 100).expect("few");
+    let shape = if bad.below(2) == 0 { shape } else { shape.redelivering().expect("small blocks") };
+    let yard = Yard::<Hostile>::of(shape, bad.bits() as u16);
     let ring = Mpmc::<Hostile, blocks::Raw>::new(slots, start(&mut bad), [0; 2]).expect("a power of two");
     let handle = |me: u32| {
         // SAFETY: one thread, two names.
@@ -172,7 +174,7 @@ fn blocks_of(seed: u64, answers: &mut Answers) {
         let (h, mine) = (&mut handles[me], &mut held[me]);
         let mut note = |what| *answers.entry(what).or_default() += 1;
         match bad.below(12) {
-            0..=3 => match with(&mut bad, 3 * count, || h.loan()) {
+            0..=3 => match with(&mut bad, 3 * count + 1, || h.loan()) {
                 Ok(block) => {
                     let bytes = with(&mut bad, 1, || h.bytes(&block).write());
                     // SAFETY: a block has so many bytes, and this thread is alone.
@@ -186,7 +188,12 @@ fn blocks_of(seed: u64, answers: &mut Answers) {
             4..=6 => {
                 if let Some(block) = mine.pop() {
                     let len = bad.below(160);
-                    match with(&mut bad, turns + 4, || h.send(block, len, &mut Oracle)) {
+                    let again = bad.below(3) == 0;
+                    let sent = with(&mut bad, turns + 6, || match again {
+                        true => h.resend(Message { block, len, sender: 5 }, &mut Oracle),
+                        false => h.send(block, len, &mut Oracle),
+                    });
+                    match sent {
                         Ok(_) => note("sent"),
                         Err(e) => {
                             note(match &e {
@@ -235,12 +242,19 @@ fn blocks_of(seed: u64, answers: &mut Answers) {
             }
             _ => {
                 let dead = Owner::new([0, 1, 2, 47, 48, 500][bad.below(6)], 5);
-                // A block: its word, its flight, a slot, the change. A slot: its word, and the burial.
-                match with(&mut bad, 4 * count + 13 * slots, || h.recover(dead, &mut Oracle)) {
-                    Ok(r) => assert!((r.freed + r.in_flight) as usize <= count),
+                // A block: its word, its flight, a slot, its mail, two changes and the way back. A slot: its word, and
+                // the burial.
+                match with(&mut bad, 7 * count + 15 * slots, || h.recover(dead, &mut Oracle)) {
+                    Ok(r) => {
+                        assert!((r.freed + r.in_flight + r.redelivered) as usize <= count);
+                        if r.redelivered > 0 {
+                            *answers.entry("redelivered").or_default() += 1;
+                        }
+                    }
                     Err(blocks::OwnSeat { seat }) => assert_eq!(seat, dead.seat()),
                 }
                 with(&mut bad, count + slots, || h.holders());
+                with(&mut bad, 2 * count + slots, || h.readers());
                 assert!(with(&mut bad, 100, || format!("{h:?} {yard:?}")).contains("me"));
             }
         }
@@ -252,8 +266,9 @@ fn blocks() {
     let mut answers = Answers::new();
     seeds(20_000, |seed| blocks_of(seed, &mut answers));
     let send = ["lent", "exhausted", "sent", "full", "closed", "send: busy", "too long", "received", "empty"];
+    let again = ["redelivered"];
     let bad = ["drained", "receive: busy", "no such block", "no such length", "no such sender", "stale"];
-    check_all("blocks", &answers, &[&send[..], &bad].concat());
+    check_all("blocks", &answers, &[&send[..], &bad, &again].concat());
 }
 
 /// The dead and the living as a bad peer has painted them: all even seats live.

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use sapwood_core::blocks::{Blocks, Immortal, Raw};
+use sapwood_core::blocks::{Blocks, Immortal, Raw, Shape};
 use sapwood_core::claim::{Attempts, Jobs, Peers};
 use sapwood_core::mem::Mem;
 use sapwood_core::owner::Owner;
@@ -51,7 +51,11 @@ fn jobs<M: Mem>(slots: usize) -> [Worker<M>; 2] {
 }
 
 fn blocks<M: Mem>() -> [Holder<M>; 2] {
-    let yard = Yard::new(8, 4096, 0).expect("a shape");
+    blocks_of(Shape::of(8, 4096).expect("a shape"))
+}
+
+fn blocks_of<M: Mem>(shape: Shape) -> [Holder<M>; 2] {
+    let yard = Yard::of(shape, 0);
     let ring = Mpmc::new(8, 0, [0; 2]).expect("a power of two");
     // SAFETY: two names, one handle each.
     [0, 1].map(|seat| unsafe {
@@ -97,6 +101,25 @@ fn nothing_to_do() {
     assert_eq!(take, Counts { loads: 2, lines: 2, ..NONE });
     let collect = Count::of(|| assert!(owner.collect().is_none()));
     assert_eq!(collect, Counts { loads: 1, lines: 1, ..NONE });
+}
+
+/// Where messages are delivered again, a loan and a send store once more, to a line that they have; a receive does not.
+#[test]
+fn a_block_that_comes_again() {
+    let shape = Shape::of(8, 4096).and_then(Shape::redelivering).expect("a shape");
+    let [mut a, mut b] = blocks_of::<Count>(shape);
+    for _ in 0..100 {
+        let mut lent = None;
+        let loan = Count::of(|| lent = a.loan().ok());
+        assert_eq!((loan.rmws, loan.stores, loan.loads, loan.lines), (1, 2, 1, 1), "the next block was free");
+        let send = Count::of(|| _ = a.send(lent.expect("a block"), 4096, &mut Immortal).expect("room"));
+        assert_eq!(send, Counts { loads: 2, stores: 4, rmws: 1, cells: 1, lines: 4, ..NONE });
+        let mut got = None;
+        let receive = Count::of(|| got = b.receive(&mut Immortal).ok());
+        assert_eq!(receive, Counts { loads: 1, stores: 2, rmws: 2, cells: 1, lines: 3, ..NONE });
+        let give_back = Count::of(|| b.give_back(got.expect("a message").block));
+        assert_eq!(give_back, Counts { stores: 1, lines: 1, ..NONE });
+    }
 }
 
 /// Lines: the block's header; and for the message the slot, the hint, and, for who sends, the word that says closed.

@@ -38,6 +38,7 @@ const BLOCKS: &[Mutant] = &[
     Mistake(BlockSameGeneration),
     Mistake(BlockTakeLate),
     Mistake(BlockIgnoreSuccessor),
+    Mistake(BlockForgetMail),
 ];
 
 #[test]

@@ -189,3 +189,98 @@ fn frames_of_a_killed_reader_are_counted_and_free_again() {
     assert_eq!(tx.recv_value::<u64>().expect("it was sent"), 8);
     assert!(!running.wait(PATIENCE).expect("it ended").success());
 }
+
+#[test]
+fn a_frame_of_a_killed_reader_is_delivered_again_where_its_maker_says_so() {
+    let (name, tally_name) = (name("again"), name("again-tally"));
+    let open = || {
+        let plan = FrameChannel::builder(2, 64).participants(3).redelivering();
+        plan.open(&name).map(|c| c.with_deadline(PATIENCE))
+    };
+    let running = companion(|| {
+        let mut rx = open().map_err(text)?;
+        std::mem::forget(rx.recv().map_err(text)?);
+        let tally = Tally::open(&tally_name, 1);
+        tally.set_flag(TURN, 1);
+        std::mem::forget((rx, tally));
+        Ok(())
+    });
+    let _forget = [Forget::name(&name), Forget::name(&tally_name)];
+    let mut tx = open().expect("a seat is free");
+    tx.send_value(&7_u64).expect("a frame is free");
+    Tally::open(&tally_name, 1).wait_for_flag(TURN, 0);
+    // Whoever waits for a message gets the one that the dead one had; until then it is nobody else's.
+    let mut waiting = tx.try_clone().expect("a seat is free");
+    assert!(matches!(waiting.try_recv(), Err(RecvError::Empty)));
+    let waiter = thread::spawn(move || {
+        let got = waiting.recv_value::<u64>();
+        (got, waiting.stats())
+    });
+    kill(&running, 0);
+    let (got, stats) = waiter.join().expect("it woke");
+    assert_eq!(got.expect("the dead one had not given it back"), 7);
+    assert_eq!((stats.lost_with_reader, stats.redelivered), (0, 1));
+    tx.close();
+    assert!(matches!(tx.recv(), Err(RecvError::Drained)), "once");
+    assert!(!running.wait(PATIENCE).expect("it ended").success());
+}
+
+/// Every frame is worked off, although all readers but one are killed over one: only those frames come again.
+#[test]
+fn readers_that_are_killed_over_their_frames_leave_none_undone() {
+    let (name, tally_name) = (name("undone"), name("undone-tally"));
+    const READERS: usize = 5;
+    /// The flag that says who is to be killed next.
+    const DOOMED: usize = 0;
+    let values = 100 * rounds();
+    let dooms = |value: usize| value % (values / (READERS - 1)) == 7;
+    let open = || {
+        let plan = FrameChannel::builder(8, 64).participants(READERS + 1).redelivering();
+        plan.open(&name).map(|c| c.with_deadline(PATIENCE))
+    };
+    let running = Processes::new(READERS).start(|rank| {
+        let mut rx = open().map_err(text)?;
+        // The values that were done; behind those: that were begun.
+        let tally = Tally::open(&tally_name, 2 * values);
+        tally.set_flag(1 + rank.rank(), 1);
+        let said = loop {
+            let message = match rx.recv() {
+                Ok(message) => message,
+                Err(e) => break e,
+            };
+            let value = u32::from_le_bytes([message[0], message[1], message[2], message[3]]) as usize;
+            let again = tally.note(values + value);
+            assert!(!again || dooms(value), "{value} came twice, and nobody has died over it");
+            if dooms(value) && !again {
+                tally.set_flag(DOOMED, 1 + rank.rank() as u32);
+                return wait_to_be_ended();
+            }
+            assert!(!tally.note(value), "{value} was done, and came again");
+        };
+        if said == RecvError::Drained { Ok(()) } else { Err(said.to_string()) }
+    });
+    let running = running.expect("ranks can be started");
+    let _forget = [Forget::name(&name), Forget::name(&tally_name)];
+    let tally = Tally::open(&tally_name, 2 * values);
+    (0..READERS).for_each(|rank| tally.wait_for_flag(1 + rank, 0));
+    let mut tx = open().expect("a seat is free");
+    let mut dice = Dice::new();
+    for value in 0..values {
+        let mut frame = tx.loan().expect("some reader lives");
+        frame[..4].copy_from_slice(&(value as u32).to_le_bytes());
+        frame.send(4).map_err(|e| e.map(drop)).expect("room");
+        if dooms(value) {
+            tally.wait_for_flag(DOOMED, 0);
+            let rank = tally.flag(DOOMED) as usize - 1;
+            tally.set_flag(DOOMED, 0);
+            (0..dice.roll(100_000)).for_each(|_| std::hint::spin_loop());
+            kill(&running, rank);
+        }
+    }
+    tx.close();
+    let report = running.wait(PATIENCE).expect("all end");
+    let ended = report.exits.iter().filter(|e| **e == Exit::Code(0)).count();
+    assert_eq!(ended, 1, "{report}");
+    let undone: Vec<usize> = (0..values).filter(|v| !tally.came(*v)).collect();
+    assert!(undone.is_empty(), "frames that nobody has worked off: {undone:?}");
+}

@@ -10,7 +10,8 @@ use common::rings::*;
 use common::*;
 use sapwood_shm::Error;
 use sapwood_shm::channel::{
-    Channel, DecodeError, FrameChannel, RecvError, RecvValueError, SendError, SendValueError, State,
+    Channel, DecodeError, FrameChannel, FrameChannelBuilder, RecvError, RecvValueError, SendError,
+    SendValueError, State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,4 +180,79 @@ fn a_deadline_of_frames_is_kept() {
         matches!(a.loan_timeout(limit).map(drop), Err(SendError::TimedOut { waited, .. }) if waited >= limit)
     );
     drop(held);
+}
+
+fn again(participants: usize) -> FrameChannelBuilder {
+    FrameChannel::builder(2, 64).participants(participants).redelivering()
+}
+
+#[test]
+fn participants_agree_whether_frames_are_delivered_again() {
+    let (counts, again) = (frames(2, 64), again(48).create().expect("memory"));
+    let said = self::again(48).attach(counts.segment()).map(drop);
+    assert!(
+        matches!(&said, Err(Error::OtherRing { found, expected }) if !found.redelivers && expected.redelivers)
+    );
+    let said =
+        FrameChannel::attach(again.segment(), 2, 64).map(drop).expect_err("it was made with the choice");
+    assert!(said.to_string().contains("delivered again if a reader dies"), "{said}");
+    // One of more than 4 GiB is refused as ever.
+    let said = FrameChannel::builder(1, 1 << 32).redelivering().spec();
+    assert!(matches!(said, Err(Error::Frames(_))), "{said:?}");
+}
+
+#[test]
+fn a_frame_that_its_reader_leaves_with_is_delivered_again() {
+    for redelivers in [true, false] {
+        let plan = FrameChannel::builder(2, 64).participants(3);
+        let plan = if redelivers { plan.redelivering() } else { plan };
+        let mut tx = plan.create().expect("memory").with_deadline(PATIENCE);
+        let mut reader = tx.try_clone().expect("a seat is free");
+        let mut other = tx.try_clone().expect("a seat is free");
+        tx.send_value(&7_u32).expect("a frame is free");
+        std::mem::forget(reader.recv().expect("it was sent"));
+        assert!(matches!(other.try_recv().map(drop), Err(RecvError::Empty)), "its reader lives");
+        drop(reader);
+        if redelivers {
+            // The message is there, once, and names who has sent it.
+            let message = other.recv().expect("it comes again");
+            assert_eq!((message[0], message.sender()), (7, 0));
+            drop(message);
+        }
+        // Both frames are free.
+        std::mem::forget((tx.loan().expect("one"), ()));
+        drop(tx.loan().expect("and the other"));
+        let (a, b) = (tx.stats(), other.stats());
+        let counted = (a.redelivered + b.redelivered, a.lost_with_reader + b.lost_with_reader);
+        assert_eq!(counted, if redelivers { (1, 0) } else { (0, 1) });
+    }
+}
+
+#[test]
+fn the_last_word_waits_for_frames_that_may_come_back() {
+    let mut tx = again(3).create().expect("memory").with_deadline(PATIENCE);
+    let mut reader = tx.try_clone().expect("a seat is free");
+    let mut other = tx.try_clone().expect("a seat is free");
+    tx.send_value(&1_u32).expect("a frame is free");
+    tx.send_value(&2_u32).expect("a frame is free");
+    tx.close();
+    let message = reader.recv().expect("it was sent");
+    assert_eq!(other.recv_value::<u32>().expect("it was sent"), 2);
+    assert_eq!(other.state(), State::Closed);
+    let said = other.try_recv().map(drop);
+    assert!(matches!(said, Err(RecvError::Busy { holder: Some(peer), .. }) if peer.seat == 1), "{said:?}");
+    let waiter = thread::spawn(move || other.recv().map(drop));
+    drop(message);
+    assert!(matches!(waiter.join().expect("it woke"), Err(RecvError::Drained)));
+    assert_eq!(tx.state(), State::Drained);
+}
+
+#[test]
+fn who_only_asks_now_and_then_finds_what_comes_again() {
+    let mut tx = again(3).create().expect("memory").with_deadline(PATIENCE);
+    let (mut reader, mut other) = (tx.try_clone().expect("a seat"), tx.try_clone().expect("a seat"));
+    tx.send_value(&7_u32).expect("a frame is free");
+    std::mem::forget(reader.recv().expect("it was sent"));
+    drop(reader);
+    until("it comes again", || other.try_recv().is_ok_and(|message| message[0] == 7));
 }

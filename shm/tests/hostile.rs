@@ -20,7 +20,7 @@ use sapwood_core::reduce::Op;
 use sapwood_core::wait::WaitPolicy;
 use sapwood_shm::barrier::Barrier;
 use sapwood_shm::bufs::Pool;
-use sapwood_shm::channel::{Channel, FrameChannel};
+use sapwood_shm::channel::{Channel, FrameChannel, FrameChannelBuilder};
 use sapwood_shm::map::SharedMap;
 use sapwood_shm::mutex::{LockError, Mutex};
 use sapwood_shm::ring::{frames, jobs, latest, mpmc, spsc, stream};
@@ -397,7 +397,20 @@ fn channels(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Resu
 }
 
 fn channels_of_frames(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
-    let open = || FrameChannel::open(name, 4, 300, 4).map(|c| c.with_deadline(Duration::from_micros(200)));
+    frames_of(FrameChannel::builder(4, 300).participants(4), name, opened, answers)
+}
+
+fn frames_that_come_again(name: &str, opened: &mut dyn FnMut(), answers: &mut Answers) -> Result<(), Error> {
+    frames_of(FrameChannel::builder(4, 300).participants(4).redelivering(), name, opened, answers)
+}
+
+fn frames_of(
+    plan: FrameChannelBuilder,
+    name: &str,
+    opened: &mut dyn FnMut(),
+    answers: &mut Answers,
+) -> Result<(), Error> {
+    let open = || plan.open(name).map(|c| c.with_deadline(Duration::from_micros(200)));
     let mut ends = [open()?, open()?];
     opened();
     // As in a channel of values.
@@ -522,6 +535,7 @@ fn rings_and_links_answer_beside_a_peer_that_writes_nonsense_everywhere() {
         ("barrier", meetings),
         ("channel", channels),
         ("channel of frames", channels_of_frames),
+        ("frames that come again", frames_that_come_again),
         ("pool", buffers),
         ("map", pairs),
     ];

@@ -9,8 +9,8 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::{
-    Descriptor, DescriptorError, Exhausted, Flight, Header, Raw, ReceiveError, Region, SeatError, SendError,
-    Word,
+    Descriptor, DescriptorError, Exhausted, Flight, Header, Mail, Raw, ReceiveError, Region, SeatError,
+    SendError, Word,
 };
 use crate::board::Buffer;
 use crate::mem::{Atom, Bug, Mem, Ordering, Site};
@@ -58,8 +58,9 @@ pub trait Peers {
     /// the newcomer did in the arena is told yes.
     fn succeeded(&mut self, dead: Owner) -> bool;
 
-    /// A message whose reader died while it received. The block is this participant's now. A message that is returned
-    /// is not wanted: its block is given back.
+    /// A message whose reader died while it received; where messages are delivered again
+    /// ([`Shape::redelivering`](super::Shape::redelivering)), also one whose reader died before it had given the block
+    /// back. The block is this participant's now. A message that is returned is not wanted: its block is given back.
     fn orphan(&mut self, reader: Owner, message: Message) -> Option<Message>;
 
     /// An orphan that names a block it can't have: its reader had given the block back, or a bad peer has sent it.
@@ -181,6 +182,9 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
                     if !M::broken(Bug::BlockKeepsFlight) {
                         header.flight.store(Flight::none(generation).0, Ordering::Relaxed);
                     }
+                    if shape.redelivers() && !M::broken(Bug::BlockKeepsMail) {
+                        header.mail.store(Mail::none(generation).0, Ordering::Relaxed);
+                    }
                     self.next = index + 1;
                     self.fresh = false;
                     return Ok(Block { index, generation });
@@ -231,6 +235,42 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
     /// [`SendError`], with the block.
     #[inline]
     pub fn send(&mut self, block: Block, len: usize, peers: &mut impl Peers) -> Result<u64, SendError> {
+        let (shape, seat) = (self.arena.region.shape(), self.arena.me.seat());
+        let generation = block.generation;
+        let early = M::broken(Bug::BlockMailEarly);
+        let mail = if early { Mail::kept(generation, seat, len) } else { Mail::sent(generation, seat, len) };
+        self.push(block, len, shape.redelivers().then_some(mail), peers)
+    }
+
+    /// Sends a message on that came as an orphan: whoever dies on the way, it is one that was received before. Else as
+    /// [`send`](Self::send).
+    ///
+    /// # Panics
+    /// As for [`bytes`](Self::bytes).
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    #[cold]
+    pub fn resend(&mut self, message: Message, peers: &mut impl Peers) -> Result<u64, SendError> {
+        let Message { block, len, sender } = message;
+        if !self.arena.region.shape().redelivers() || M::broken(Bug::BlockResendAsNew) {
+            return self.send(block, len, peers);
+        }
+        self.refuse_foreign(&block);
+        // A store: whoever may still want to raise the mail expects an older one.
+        let mail = Mail::kept(block.generation, sender, len);
+        self.arena.region.header(block.index).mail.store(mail.0, Ordering::Relaxed);
+        self.push(block, len, None, peers)
+    }
+
+    #[inline(always)]
+    fn push(
+        &mut self,
+        block: Block,
+        len: usize,
+        mail: Option<Mail>,
+        peers: &mut impl Peers,
+    ) -> Result<u64, SendError> {
         let most = self.arena.region.shape().bytes();
         if len > most {
             return Err(SendError::TooLong { len, most, block });
@@ -240,7 +280,12 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         let sender = self.arena.me.seat() as u16; // below SEATS
         let descriptor = Descriptor { block: index, generation, sender, len: len as u64 };
         let header = self.arena.region.header(index);
-        let fly = |at| header.flight.store(Flight::new(generation, at).0, Ordering::Relaxed);
+        let fly = |at| {
+            header.flight.store(Flight::new(generation, at).0, Ordering::Relaxed);
+            if let Some(mail) = mail {
+                header.mail.store(mail.0, Ordering::Relaxed);
+            }
+        };
         let make = |at| {
             if !M::broken(Bug::BlockFlightLate) {
                 fly(at); // published with the descriptor
@@ -322,13 +367,32 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
     pub fn holders(&self) -> u64 {
         let (region, ring) = (&self.arena.region, self.ring.region());
         let held = |i| Word(region.header(i).word.load(Ordering::Relaxed)).holders();
-        // Whoever has begun to receive may not have its bit in the block yet: the sender's is there.
-        let receiving = |at| match ring.slot(at).word() {
-            w if w.state() == mpmc::State::Reading => Word::bit(w.owner().seat()).unwrap_or(0),
-            _ => 0,
-        };
         let holders = (0..region.shape().blocks()).fold(0, |all, i| all | held(i));
-        (0..1u64 << ring.shift()).fold(holders, |all, at| all | receiving(at))
+        (0..1u64 << ring.shift()).fold(holders, |all, at| all | receiving(ring.slot(at).word()))
+    }
+
+    /// Where messages are delivered again: the seats that have one which may come back, because they have received it
+    /// and not given its block back, or are in the middle of receiving. By a look at every slot and every block; a
+    /// message that stays received while this looks is found, whoever takes it over.
+    pub fn readers(&self) -> u64 {
+        let (region, ring) = (&self.arena.region, self.ring.region());
+        // The slots first: a reader has its bit in the block before it gives the slot back.
+        let slots = (0..1u64 << ring.shift()).fold(0, |all, at| all | receiving(ring.slot(at).word()));
+        let received = |i| {
+            let header = region.header(i);
+            let w = header.word();
+            let mail = Mail(header.mail.load(Ordering::Relaxed));
+            if mail.is_of(w) { w.holders() } else { 0 }
+        };
+        (0..region.shape().blocks()).fold(slots, |all, i| all | received(i))
+    }
+}
+
+/// Whoever has begun to receive may not have its bit in the block yet: the sender's is there.
+fn receiving(slot: mpmc::Word) -> u64 {
+    match slot.state() {
+        mpmc::State::Reading => Word::bit(slot.owner().seat()).unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -340,7 +404,7 @@ fn foreign(index: u32, blocks: u32) -> ! {
 
 impl<M: Mem, B: Region<M>> Arena<M, B> {
     #[inline(always)]
-    fn give_back(&self, block: Block) {
+    pub(super) fn give_back(&self, block: Block) {
         let free = Word::new(block.generation, 0);
         // Pairs with BlockLoanLoad. A store: our bit is in the word, and nobody else changes it.
         let o = M::at(Site::BlockFree, Ordering::Release);
@@ -384,6 +448,31 @@ impl<M: Mem, B: Region<M>> Arena<M, B> {
         }
         if flight.generation() != w.generation() && !M::broken(Bug::BlockFlightFallsBehind) {
             header.flight.store(Flight::new(w.generation(), flight.position()).0, Ordering::Relaxed);
+        }
+        if self.region.shape().redelivers() && !M::broken(Bug::BlockOrphanMailFallsBehind) {
+            let mail = Mail(header.mail.load(Ordering::Relaxed));
+            // Else it was sent in this generation.
+            if mail.generation() != w.generation() {
+                let kept = Mail::kept(w.generation(), u32::from(d.sender), len);
+                header.mail.store(kept.0, Ordering::Relaxed);
+            }
+        }
+        self.change_hands(header, w, d, len)
+    }
+
+    /// Takes a block that the dead had received, and that is in flight no more: its word was `w`, whose mail is `mail`.
+    /// `Stale`: another one was faster.
+    #[cold]
+    pub(super) fn retake(&self, block: u32, w: Word, mail: Mail) -> Result<Message, DescriptorError> {
+        let (generation, sender) = (w.generation(), mail.sender() as u16); // below 64
+        let d = Descriptor { block, generation, sender, len: mail.len() };
+        let (header, _, len) = self.check(d)?;
+        let kept = Mail::kept(generation, mail.sender(), len).0;
+        if M::broken(Bug::BlockMailByStore) {
+            header.mail.store(kept, Ordering::Relaxed);
+        } else if mail.generation() != generation && !M::broken(Bug::BlockMailFallsBehind) {
+            // By a CAS, because others may do the same, and be late. Losing the race is fine: the mail is raised.
+            let _ = header.mail.cas(mail.0, kept, Ordering::Relaxed);
         }
         self.change_hands(header, w, d, len)
     }

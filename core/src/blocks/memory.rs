@@ -6,7 +6,8 @@
 
 use core::fmt;
 
-use super::{Flight, ShapeError, Word};
+use super::word::MOST_LEN;
+use super::{Flight, Mail, ShapeError, Word};
 use crate::board::Buffer;
 use crate::mem::{Atom, Mem, Ordering, Real};
 
@@ -15,6 +16,7 @@ use crate::mem::{Atom, Mem, Ordering, Real};
 pub struct Shape {
     blocks: u32,
     bytes: usize,
+    redelivers: bool,
 }
 
 impl Shape {
@@ -41,7 +43,25 @@ impl Shape {
         if bytes > most {
             return Err(ShapeError::TooLarge { asked: bytes, most });
         }
-        Ok(Shape { blocks: blocks as u32, bytes: bytes.next_multiple_of(64) })
+        Ok(Shape { blocks: blocks as u32, bytes: bytes.next_multiple_of(64), redelivers: false })
+    }
+
+    /// The same; a message whose reader died before it had given the block back is delivered again. All participants
+    /// say so, or none.
+    ///
+    /// # Errors
+    /// [`ShapeError::TooLarge`], if a block has more than 2^40 bytes.
+    pub const fn redelivering(self) -> Result<Shape, ShapeError> {
+        if self.bytes > MOST_LEN {
+            return Err(ShapeError::TooLarge { asked: self.bytes, most: MOST_LEN });
+        }
+        Ok(Shape { redelivers: true, ..self })
+    }
+
+    /// Whether messages of dead readers are delivered again.
+    #[inline(always)]
+    pub const fn redelivers(self) -> bool {
+        self.redelivers
     }
 
     /// How many blocks.
@@ -60,13 +80,19 @@ impl Shape {
 pub struct Header<M: Mem> {
     pub(super) word: M::U64,
     pub(super) flight: M::U64,
+    /// Only where messages of dead readers are delivered again.
+    pub(super) mail: M::U64,
 }
 
 impl<M: Mem> Header<M> {
     /// A free block's, in `generation` (0 in a new arena; tests start near the wrap).
     pub fn new(generation: u16) -> Self {
         let word = Word::new(generation, 0);
-        Header { word: M::U64::new(word.0), flight: M::U64::new(Flight::none(generation).0) }
+        Header {
+            word: M::U64::new(word.0),
+            flight: M::U64::new(Flight::none(generation).0),
+            mail: M::U64::new(Mail::none(generation).0),
+        }
     }
 
     /// Its word, as it is now.
@@ -78,7 +104,9 @@ impl<M: Mem> Header<M> {
 impl<M: Mem> fmt::Debug for Header<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flight = Flight(self.flight.load(Ordering::Relaxed));
-        f.debug_struct("Header").field("word", &self.word()).field("flight", &flight).finish()
+        let mail = Mail(self.mail.load(Ordering::Relaxed));
+        let word = self.word();
+        f.debug_struct("Header").field("word", &word).field("flight", &flight).field("mail", &mail).finish()
     }
 }
 
@@ -99,6 +127,7 @@ pub unsafe trait Region<M: Mem>: Clone {
 
 static_assertions::const_assert_eq!(size_of::<Header<Real>>(), 64);
 static_assertions::const_assert_eq!(core::mem::offset_of!(Header<Real>, flight), 8);
+static_assertions::const_assert_eq!(core::mem::offset_of!(Header<Real>, mail), 16);
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +145,10 @@ mod tests {
         assert_eq!(Shape::of(1 << 24, 1 << 23), Err(ShapeError::TooLarge { asked: 1 << 23, most: 1 << 22 }));
         assert_eq!(Shape::of(1, usize::MAX), Err(ShapeError::TooLarge { asked: usize::MAX, most: 1 << 46 }));
         assert_eq!(Shape::of(1, 1 << 46).map(Shape::bytes), Ok(1 << 46));
+        let keeping = Shape::of(1, 1 << 40).and_then(Shape::redelivering);
+        assert_eq!(keeping.map(Shape::redelivers), Ok(true));
+        let more = Shape::of(1, (1 << 40) + 1).and_then(Shape::redelivering);
+        assert_eq!(more, Err(ShapeError::TooLarge { asked: (1 << 40) + 64, most: 1 << 40 }));
         assert!(too_many.to_string().ends_with("the most is 16777216"));
     }
 }

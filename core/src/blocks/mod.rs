@@ -79,6 +79,48 @@
 //! | giving the block back                     | nothing                                       |                                           |
 //! | who recovers, anywhere                    | some bits cleared, its own name in a slot     | the next one does the rest                |
 //!
+//! # Messages that are delivered again
+//!
+//! By the choice of who makes the arena ([`Shape::redelivering`]), the same for all, a received message whose reader
+//! dies before it has given the block back is handed to one survivor more, by `recover`, as an orphan is. A third word
+//! of the header, the *mail*, says what a received block holds: {generation, kept, sender, length}.
+//!
+//! A block whose word is {w, seat} holds a received message if the mail is {w-1, sent}, {w-1, kept} or {w, kept}. Not
+//! if it is {w, sent}: that one is being sent, and was never received. So the sender notes {g, sent} beside flight, and
+//! the receiver's CAS, which makes g+1 of g, makes the message a received one without a store of its own.
+//!
+//! | who                                | does, in this order                                                              |
+//! |------------------------------------|----------------------------------------------------------------------------------|
+//! | who is lent a block                | after the CAS: mail = {g-2}, so that it is of no block after a wrap              |
+//! | the sender, in Writing(me)         | flight = {g, p}, mail = {g, sent}; publishes                                     |
+//! | an orphan's taker, in Reading(me)  | mail = {w, kept} unless it is of generation w already; CAS {w} to {w+1, me}      |
+//! | who recovers, block not in flight  | mail: CAS {w-1} to {w, kept}, unless it is; word: CAS {w, dead} to {w+1, me}     |
+//! | who sends it again                 | mail = {w, kept}; then as the sender, but leaves the mail                        |
+//!
+//! The mail is raised before the word, as flight is: it is never more than one behind, however many die one after
+//! another. It never goes back while the message is received. Those who recover are not alone with the block: one of
+//! them may be late, so it raises by a CAS, which fails once the word has gone on, because whoever has taken the
+//! block has found the mail raised or raised it. The winner of the word's CAS is alone with the message: it is never
+//! with two.
+//!
+//! | who dies, after …                         | what is left                                  | what the others do                        |
+//! |-------------------------------------------|-----------------------------------------------|-------------------------------------------|
+//! | mail = {g, sent}, before publishing       | {g, dead}, Writing(dead)                      | recover: freed, it was never sent         |
+//! | taking the block, giving the slot back    | {g+1, dead}, mail {g, sent}                   | recover: delivered again                  |
+//! | giving the block back                     | nothing                                       | it is over, and never comes again         |
+//! | who recovers, the mail's CAS              | {w, dead}, mail {w, kept}                     | the next one goes on                      |
+//! | who recovers, the word's CAS              | {w+1, dead}, mail {w, kept}                   | recover: delivered again                  |
+//! | an orphan's taker, the mail               | {w, of the dead}, mail {w, kept}, Reading(dead) | who takes over goes on                  |
+//! | an orphan's taker, the slot               | {w+1, dead}, mail {w}                         | recover: delivered again                  |
+//! | who sends it again, before publishing     | {w, dead}, mail {w, kept}, Writing(dead)      | the ring buries it; recover: delivered again |
+//! | the same, publishing                      | a message, mail {w, kept}                     | it is received: {w+1}, mail one behind    |
+//! | who leaves, with an orphan                | {w, gone}, mail one behind at most            | left is as good as dead: delivered again  |
+//!
+//! The dead one may have acted on the message: delivery is at least once. Without the choice nobody reads or writes the
+//! mail. It is read Relaxed, like flight and for the same reason: BlockTake with BlockRecoverLoad, or the proof of
+//! death. Whatever a bad peer writes there, seat and length are checked before they are used, and a block whose mail
+//! can't be is freed.
+//!
 //! # Orderings
 //!
 //! - BlockFree and BlockRecover (Release) with BlockLoanLoad (Acquire): the next holder writes after the last one has
@@ -104,7 +146,7 @@ use core::fmt;
 pub use handle::{Block, Blocks, Immortal, Message, Peers};
 pub use memory::{Header, Region, Shape};
 pub use recover::Recovered;
-pub use word::{Descriptor, Flight, Raw, SEATS, Word};
+pub use word::{Descriptor, Flight, Mail, Raw, SEATS, Word};
 
 use crate::owner::Owner;
 

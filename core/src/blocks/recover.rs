@@ -2,7 +2,7 @@
 
 use super::handle::Orphans;
 use super::word::POSITION_BITS;
-use super::{Blocks, Flight, OwnSeat, Peers, Raw, Region, Word};
+use super::{Blocks, DescriptorError, Flight, Mail, OwnSeat, Peers, Raw, Region, Word};
 use crate::mem::{Atom, Bug, Mem, Ordering, Site};
 use crate::owner::Owner;
 use crate::ring::mpmc::{self, LAP_BITS, State};
@@ -14,6 +14,8 @@ pub struct Recovered {
     pub freed: u32,
     /// How many of those it had received: their messages are lost with it. The others it had not sent.
     pub received: u32,
+    /// Blocks that the dead one had received, which have come to us as orphans: messages are delivered again.
+    pub redelivered: u32,
     /// Blocks that the dead one has sent, or was receiving, which are still on their way to somebody.
     pub in_flight: u32,
 }
@@ -57,14 +59,15 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
 
     /// False: a newcomer has the seat, and what is left is its own.
     fn recover_block(
-        &self,
+        &mut self,
         index: u32,
         bit: u64,
         dead: Owner,
         peers: &mut impl Peers,
         recovered: &mut Recovered,
     ) -> bool {
-        let header = self.region().header(index);
+        let redelivers = self.region().shape().redelivers();
+        let header = self.arena.region.header(index);
         // Pairs with BlockLoan and BlockTake: a newcomer's block shows that there is a newcomer.
         let w = Word(header.word.load(M::at(Site::BlockRecoverLoad, Ordering::Acquire)));
         if w.holders() & bit == 0 {
@@ -77,6 +80,28 @@ impl<M: Mem, B: Region<M>, R: mpmc::Region<M, Raw>> Blocks<M, B, R> {
         if self.is_in_flight(flight, w) && !M::broken(Bug::BlockFreeInFlight) {
             recovered.in_flight += 1;
             return true;
+        }
+        let mail = Mail(header.mail.load(Ordering::Relaxed));
+        if redelivers && mail.is_of(w) && !M::broken(Bug::BlockForgetMail) {
+            match self.arena.retake(index, w, mail) {
+                Ok(message) => {
+                    match peers.orphan(dead, message) {
+                        None => {
+                            recovered.redelivered += 1;
+                            self.fresh = false;
+                        }
+                        Some(unwanted) => {
+                            self.arena.give_back(unwanted.block);
+                            recovered.freed += 1;
+                            recovered.received += 1;
+                        }
+                    }
+                    return true;
+                }
+                Err(DescriptorError::Stale { .. }) => return true,
+                // A mail that can't be: a bad peer's. The block is free at least.
+                Err(e) => peers.bad_orphan(dead, e),
+            }
         }
         // Who receives a block raises its generation over the flight's; who sends it does not, and who is lent it has
         // reset the flight.

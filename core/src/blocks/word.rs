@@ -1,4 +1,4 @@
-//! A block's two words, and the descriptor that travels.
+//! A block's words, and the descriptor that travels.
 
 use core::fmt;
 
@@ -96,6 +96,93 @@ impl fmt::Debug for Flight {
     }
 }
 
+/// What a block holds once it is received, where messages of dead readers are delivered again.
+///
+/// ```text
+///  63         48   47   46    41 40                       0
+/// +-------------+------+--------+--------------------------+
+/// | generation  | kept | sender |     bytes of the message |
+/// +-------------+------+--------+--------------------------+
+/// ```
+/// Not kept: a message that was sent when the block's word had this generation, and is received when it has the next.
+/// Kept: one that had been received already.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mail(pub u64);
+
+const LEN_BITS: u32 = 41;
+const KEPT: u64 = 1 << (SHIFT - 1);
+/// The most bytes of a message that a mail can name.
+pub(super) const MOST_LEN: usize = 1 << (LEN_BITS - 1);
+
+impl Mail {
+    const fn new(generation: u16, kept: u64, sender: u32, len: usize) -> Mail {
+        let sender = (sender as u64 & 0x3f) << LEN_BITS;
+        Mail((generation as u64) << SHIFT | kept | sender | len as u64 & ((1 << LEN_BITS) - 1))
+    }
+
+    /// Sent in `generation`.
+    pub const fn sent(generation: u16, sender: u32, len: usize) -> Mail {
+        Mail::new(generation, 0, sender, len)
+    }
+
+    /// Received before the block's word had `generation`, or then.
+    pub const fn kept(generation: u16, sender: u32, len: usize) -> Mail {
+        Mail::new(generation, KEPT, sender, len)
+    }
+
+    /// What no block of `generation` holds.
+    pub(super) const fn none(generation: u16) -> Mail {
+        Mail::new(generation.wrapping_sub(LOAN), 0, 0, 0)
+    }
+
+    /// When.
+    pub const fn generation(self) -> u16 {
+        (self.0 >> SHIFT) as u16
+    }
+
+    /// Whether it had been received already.
+    pub const fn is_kept(self) -> bool {
+        self.0 & KEPT != 0
+    }
+
+    /// The seat that sent it, below 64.
+    pub const fn sender(self) -> u32 {
+        (self.0 >> LEN_BITS) as u32 & 0x3f
+    }
+
+    /// Bytes of the message, whatever a block has.
+    pub const fn len(self) -> u64 {
+        self.0 & ((1 << LEN_BITS) - 1)
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a block whose word is `w` holds this message, received.
+    pub const fn is_of(self, w: Word) -> bool {
+        match w.generation().wrapping_sub(self.generation()) {
+            0 => self.is_kept(),
+            1 => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = if self.is_kept() { "kept" } else { "sent" };
+        write!(
+            f,
+            "{kept} in generation {}: {} bytes of seat {}",
+            self.generation(),
+            self.len(),
+            self.sender()
+        )
+    }
+}
+
 /// A descriptor as it travels: {block: 32, generation: 16, sender: 16}, {length: 64}.
 pub type Raw = [u64; 2];
 
@@ -160,6 +247,28 @@ mod tests {
             assert!(
                 !Flight::new(g, 5).is_of(w.lent(2)) && !Flight::new(g.wrapping_sub(1), 5).is_of(w.lent(2))
             );
+        }
+    }
+
+    #[test]
+    fn a_mail_is_of_what_was_received_only() {
+        for g in [0, 1, 7, u16::MAX - 1, u16::MAX] {
+            let (sent, kept) = (Mail::sent(g, 47, MOST_LEN), Mail::kept(g, 3, 0));
+            assert_eq!(
+                (sent.generation(), sent.is_kept(), sent.sender(), sent.len()),
+                (g, false, 47, 1 << 40)
+            );
+            assert_eq!(
+                (kept.generation(), kept.is_kept(), kept.sender(), kept.is_empty()),
+                (g, true, 3, true)
+            );
+            let word = |more: u16| Word::new(g.wrapping_add(more), 1);
+            let of = |mail: Mail| [0, 1, 2, 3, u16::MAX].map(|more| mail.is_of(word(more)));
+            assert_eq!(of(sent), [false, true, false, false, false], "sent, and not received yet");
+            assert_eq!(of(kept), [true, true, false, false, false]);
+            assert!(!Mail::none(g).is_of(Word::new(g, 1)));
+            // What a life's last mail can be, seen from the next life.
+            assert!(!kept.is_of(word(0).lent(2)) && !sent.is_of(word(0).lent(2)));
         }
     }
 

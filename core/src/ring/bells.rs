@@ -12,6 +12,7 @@
 //! | a push publishes: Full                       | a reader that found Free, or Writing (Busy)        | not empty           |
 //! | a pop gives back: Free of the next lap       | a sender that found Full, or Reading (Busy)        | not full            |
 //! | the same, in a queue that was closed         | also a reader: it can't seal a place that is still being read (Busy), and "drained" is what it waits for | both |
+//! | a frame of a closed channel is given back, where it could have come back | also a reader: "drained" waits for it | both |
 //! | close                                        | readers: there may be nothing left; senders: never any room | both       |
 //! | a seal                                       | nobody: whoever looks after the close seals by himself | nothing         |
 //! | a death is found, a place buried, a seat taken over | everybody: the dead may have owed a ring    | both, unasked       |

@@ -101,13 +101,18 @@ impl<M: Mem> Yard<M> {
     /// # Errors
     /// As [`Shape::of`].
     pub fn new(blocks: usize, bytes: usize, generation: u16) -> Result<Self, ShapeError> {
-        let shape = Shape::of(blocks, bytes)?;
-        Ok(Yard(Arc::new(BlocksMemory {
+        Ok(Self::of(Shape::of(blocks, bytes)?, generation))
+    }
+
+    /// The same in a shape.
+    pub fn of(shape: Shape, generation: u16) -> Self {
+        let blocks = shape.blocks() as usize;
+        Yard(Arc::new(BlocksMemory {
             headers: (0..blocks).map(|_| Header::new(generation)).collect(),
             guards: (0..blocks).map(|_| M::Cell::new(())).collect(),
             bytes: Pages::new(blocks * shape.bytes()),
             shape,
-        })))
+        }))
     }
 }
 

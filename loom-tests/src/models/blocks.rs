@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use loom::thread;
-use sapwood_core::blocks::{Block, Message, Peers, Raw, Region};
+use sapwood_core::blocks::{Block, Message, Peers, Raw, Region, Shape};
 use sapwood_core::mem::{Atom, Mem, Ordering};
 use sapwood_core::owner::Owner;
 use sapwood_core::testing::{Mpmc, Yard};
@@ -33,6 +33,12 @@ impl World {
             dead: Arc::new(Atom::new(0)),
             taken: Arc::new(Atom::new(0)),
         }
+    }
+
+    /// Messages of dead readers are delivered again.
+    fn redelivering(blocks: usize, capacity: usize, generation: u16) -> Self {
+        let shape = Shape::of(blocks, 64).and_then(Shape::redelivering).expect("a shape");
+        World { yard: Yard::of(shape, generation), ..Self::new(blocks, capacity, generation) }
     }
 
     fn attach(&self, seat: u32, epoch: u32) -> (Handle, Eyes) {
@@ -228,6 +234,83 @@ fn receiver_dies(k: usize, bound: Bound) -> u64 {
     })
 }
 
+/// A receiver dies before its operation `k`, of an arena that delivers again; another recovers meanwhile, and sends
+/// what it gets again if it is to. The message is given back in full once, whenever the receiver dies.
+fn receiver_dies_and_it_comes_again(k: usize, resends: bool, bound: Bound) -> u64 {
+    explore(bound, move || {
+        let world = World::redelivering(1, 1, u16::MAX - 3);
+        let (mut h, mut eyes) = world.attach(0, 1);
+        assert!(send(&mut h, &mut eyes));
+        let victim = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let (mut h, mut eyes) = world.attach(1, 1);
+                let got = until(k, || receive(&mut h, &mut eyes));
+                world.bury(1);
+                got
+            })
+        };
+        let recoverer = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let (mut h, mut eyes) = world.attach(2, 1);
+                if look(2, || world.is_dead(1)) {
+                    h.recover(Owner::new(1, 1), &mut eyes).expect("another's seat");
+                }
+                if resends {
+                    for message in std::mem::take(&mut eyes.orphans) {
+                        read(&h, &message.block);
+                        h.resend(message, &mut eyes).expect("there is room");
+                    }
+                }
+                give_back_orphans(&mut h, &mut eyes)
+            })
+        };
+        if let Ok(block) = h.loan() {
+            fill(&h, &block);
+            h.give_back(block);
+        }
+        let theirs = victim.join().expect("it dies");
+        let orphans = recoverer.join().expect("it recovers");
+        let got = usize::from(theirs == Some(true)) + orphans + settle(&mut h, &mut eyes, &[1]);
+        assert_eq!(got, 1, "how often the message came");
+    })
+}
+
+/// A reader has died with a message. Two recover it at the same time, or one and a newcomer on its seat; whoever gets
+/// the message is alone with it.
+fn two_take_it_again(newcomer: bool, bound: Bound) -> u64 {
+    explore(bound, move || {
+        let world = World::redelivering(1, 1, u16::MAX - 3);
+        let (mut h, mut eyes) = world.attach(0, 1);
+        assert!(send(&mut h, &mut eyes));
+        let (mut dead, mut theirs) = world.attach(1, 1);
+        let message = dead.receive(&mut theirs).expect("it was sent");
+        read(&dead, &message.block);
+        world.bury(1);
+        let taker = |seat, epoch| {
+            let world = world.clone();
+            thread::spawn(move || {
+                if seat == 1 {
+                    world.taken.fetch_or(1 << 1, Ordering::Release);
+                }
+                let (mut h, mut eyes) = world.attach(seat, epoch);
+                h.recover(Owner::new(1, 1), &mut eyes).expect("another's seat, or nothing was held before");
+                // Whoever has it may do with it as it likes.
+                eyes.orphans.iter().for_each(|message| fill(&h, &message.block));
+                give_back_orphans(&mut h, &mut eyes)
+            })
+        };
+        let takers = [taker(2, 1), if newcomer { taker(1, 2) } else { taker(3, 1) }];
+        if let Ok(block) = h.loan() {
+            fill(&h, &block);
+            h.give_back(block);
+        }
+        let got: usize = takers.map(|t| t.join().expect("it recovers")).iter().sum();
+        assert_eq!(got + settle(&mut h, &mut eyes, &[]), 1, "how often the message came");
+    })
+}
+
 /// Seat 1 has died, perhaps with a block. One recovers it, while a newcomer takes the seat, recovers, and is lent the
 /// block under the same bit; a third wants it too.
 fn newcomer_borrows(held: bool, bound: Bound) -> u64 {
@@ -327,5 +410,17 @@ pub fn all() -> Vec<Model> {
         let name = format!("a receiver dies before its operation {k}");
         models.push(Model::new(name, 3, &[Some(4)], move |b| receiver_dies(k, b)));
     }
+    for k in 2..10 {
+        for resends in [true, false] {
+            let how = if resends { "sent again" } else { "kept" };
+            let name = format!("a receiver dies before its operation {k}, and the message is {how}");
+            let run = move |b| receiver_dies_and_it_comes_again(k, resends, b);
+            models.push(Model::new(name, 3, &[Some(4)], run));
+        }
+    }
+    let two = |b| two_take_it_again(false, b);
+    models.push(Model::new("two take a message again", 3, &[Some(4)], two));
+    let heir = |b| two_take_it_again(true, b);
+    models.push(Model::new("a newcomer and another take a message again", 3, &[Some(4)], heir));
     models
 }

@@ -29,17 +29,17 @@ use super::error::Gone;
 use super::ready::{Ready, bell};
 use super::shared::{alone, deaths_since};
 use super::waits::{News, told};
-use super::{DEADLINE, RecvError, SendError, State, Stats};
+use super::{DEADLINE, FrameChannelBuilder, RecvError, SendError, State, Stats};
 use crate::codec::{self, DecodeError};
 use crate::error::Error;
 use crate::layout::kind;
-use crate::ring::frames::{self, Frames, Loan, LoanError, Message, PARTICIPANTS, ReceiveError};
+use crate::ring::frames::{self, Frames, Loan, LoanError, Message, PARTICIPANTS, Plan, ReceiveError};
 use crate::ring::mpmc::Ground;
 use crate::ring::{PopError, PushError};
 use crate::segment::{Segment, Spec};
 use crate::wait::Patience;
 
-const GROUND: Ground = Ground { kind: kind::FRAME_CHANNEL, front: bells::BYTES };
+pub(super) const GROUND: Ground = Ground { kind: kind::FRAME_CHANNEL, front: bells::BYTES };
 
 /// The segment that a channel of `frames` frames of `bytes` bytes for `participants` handles needs: for those who make,
 /// inherit or receive it by themselves.
@@ -48,7 +48,7 @@ const GROUND: Ground = Ground { kind: kind::FRAME_CHANNEL, front: bells::BYTES }
 /// [`Error::Capacity`], unless the number of frames is a power of two that a ring can have; [`Error::Frames`];
 /// [`Error::Participants`].
 pub fn frame_spec(frames: usize, bytes: usize, participants: usize) -> Result<Spec, Error> {
-    frames::spec_on(GROUND, frames, bytes, participants)
+    FrameChannel::builder(frames, bytes).participants(participants).spec()
 }
 
 /// Why a value was not sent.
@@ -110,6 +110,9 @@ pub enum RecvValueError {
 /// | who has sent it                        | it is received                        |                    |
 /// | a receiver, before its receive returns | another one receives it, out of order | `redelivered`      |
 /// | a receiver that has it                 | free again: it may have been acted on | `lost_with_reader` |
+/// | the same, by choice of who makes it    | another one receives it, out of order | `redelivered`      |
+///
+/// The choice is [`FrameChannelBuilder::redelivering`].
 ///
 /// ```
 /// use sapwood_shm::channel::FrameChannel;
@@ -157,7 +160,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`Channel::open`](super::Channel::open), and [`Error::Frames`].
     pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::open_on(GROUND, name, frames, bytes, participants)?))
+        Self::builder(frames, bytes).participants(participants).open(name)
     }
 
     /// A handle of a new channel without a name, in a [`segment`](Self::segment) to be inherited or sent.
@@ -165,7 +168,7 @@ impl FrameChannel {
     /// # Errors
     /// As for [`frame_spec`], and [`Error::NoSpace`].
     pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::create_on(GROUND, frames, bytes, participants)?))
+        Self::builder(frames, bytes).participants(participants).create()
     }
 
     /// A handle of the channel in a segment that was made with [`frame_spec`], inherited or received.
@@ -173,7 +176,24 @@ impl FrameChannel {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
-        Ok(Self::on(Frames::attach_on(GROUND, segment, frames, bytes)?))
+        Self::builder(frames, bytes).attach(segment)
+    }
+
+    /// How a channel of `frames` frames of `bytes` bytes is made where more is to be chosen.
+    pub fn builder(frames: usize, bytes: usize) -> FrameChannelBuilder {
+        FrameChannelBuilder::new(frames, bytes)
+    }
+
+    pub(super) fn open_as(plan: Plan, name: &str, participants: usize) -> Result<Self, Error> {
+        Ok(Self::on(Frames::open_on(plan, name, participants)?))
+    }
+
+    pub(super) fn create_as(plan: Plan, participants: usize) -> Result<Self, Error> {
+        Ok(Self::on(Frames::create_on(plan, participants)?))
+    }
+
+    pub(super) fn attach_as(plan: Plan, segment: &Arc<Segment>) -> Result<Self, Error> {
+        Ok(Self::on(Frames::attach_on(plan, segment)?))
     }
 
     fn on(frames: Frames) -> Self {
@@ -200,9 +220,8 @@ impl FrameChannel {
     /// # Errors
     /// [`Error::NoSeat`], and what else [`attach`](Self::attach) says.
     pub fn try_clone(&self) -> Result<Self, Error> {
-        let segment = self.segment();
-        let frames = Frames::attach_on(GROUND, segment, self.frames.frames(), self.frames.bytes())?;
-        let twin = Self::on(frames);
+        let (frames, bytes, redelivers) = (self.capacity(), self.bytes(), self.frames.redelivers());
+        let twin = Self::attach_as(Plan { ground: GROUND, frames, bytes, redelivers }, self.segment())?;
         Ok(twin.with_deadline(self.limit).with_waiting(self.patience.policy()))
     }
 
@@ -350,7 +369,7 @@ impl FrameChannel {
         };
         // The place in the ring is given back already, the frame when the guard goes.
         self.bells.popped(|| self.frames.is_closed());
-        Ok(Received { message: self.frames.received(message), _ring: RingWhenGone(&self.bells) })
+        Ok(Received { message: self.frames.received(message), bells: &self.bells })
     }
 
     /// Sends a value of serde's, in a frame; waits as [`loan`](Self::loan).
@@ -439,6 +458,10 @@ impl FrameChannel {
     /// [`Drained`](RecvError::Drained). In a forked child it does nothing.
     pub fn close(&mut self) {
         if self.frames.member().is_mine() {
+            // Nothing can be sent again later.
+            if self.frames.orphans() > 0 {
+                self.pass_on();
+            }
             self.frames.close();
             self.bells.closed();
         }
@@ -555,16 +578,6 @@ impl<'b> Ready<'b> for FrameSide<'b> {
     }
 }
 
-/// Wakes those who wait for a frame.
-#[derive(Debug)]
-struct RingWhenGone<'a>(&'a Bells<Real>);
-
-impl Drop for RingWhenGone<'_> {
-    fn drop(&mut self) {
-        self.0.popped(|| false);
-    }
-}
-
 /// A frame that is being filled. Dropping it gives it back.
 pub struct Frame<'a> {
     loan: Option<Loan<'a>>,
@@ -671,8 +684,15 @@ impl Drop for Frame<'_> {
 #[derive(Debug)]
 pub struct Received<'a> {
     message: Message<'a>,
-    /// After the message.
-    _ring: RingWhenGone<'a>,
+    bells: &'a Bells<Real>,
+}
+
+impl Drop for Received<'_> {
+    /// Wakes those who wait for a frame, or for the end of this one.
+    fn drop(&mut self) {
+        self.message.end();
+        self.bells.popped(|| self.message.is_awaited());
+    }
 }
 
 impl Received<'_> {

@@ -39,6 +39,7 @@ mod bells;
 mod calls;
 pub(crate) mod carry;
 mod error;
+mod frame_builder;
 mod frames;
 mod iter;
 mod local;
@@ -56,6 +57,7 @@ use sapwood_core::wait::WaitPolicy;
 
 pub use crate::codec::DecodeError;
 pub use error::{RecvError, SendAllError, SendError};
+pub use frame_builder::FrameChannelBuilder;
 pub use frames::{Frame, FrameChannel, Received, RecvValueError, SendValueError, frame_spec};
 pub use iter::{IntoIter, Iter};
 pub use stats::{State, Stats};

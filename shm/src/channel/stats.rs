@@ -17,7 +17,8 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages whose reader died before its receive returned, and which were delivered again.
+    /// Messages that were delivered again: their reader died before its receive returned, or, in a channel of frames
+    /// [that is made so](super::FrameChannelBuilder::redelivering), before it had given them back.
     pub redelivered: u64,
     /// Places whose sender died before its send took effect: those values were never sent.
     pub skipped: u64,

@@ -2,13 +2,14 @@
 //! both sides' figures, from the header alone.
 //!
 //! ```text
-//!  63     59 58             56 55                    41 40            35 34         32 31              0
-//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
-//! | version | log2 of align   | bytes of an answer + 1 |    log2 of     |   log2 of   | bytes of a value |
-//! |         | of an answer    | (0: there is none)     |    capacity    |    align    |                 |
-//! +---------+-----------------+------------------------+----------------+-------------+-----------------+
+//!    63    62     59 58           56 55                    41 40      35 34     32 31              0
+//! +-------+---------+---------------+------------------------+----------+---------+------------------+
+//! | again | version | log2 of align | bytes of an answer + 1 | log2 of  | log2 of | bytes of a value |
+//! |       |         | of an answer  | (0: there is none)     | capacity |  align  |                  |
+//! +-------+---------+---------------+------------------------+----------+---------+------------------+
 //! ```
 //! Where there is an answer, the four highest bits of the bytes of a value say how many workers may die of a job.
+//! *Again*: frames of dead readers are delivered again.
 //!
 //! A figure that its bits can't hold has no fingerprint: types are refused while they are compiled, lengths by the
 //! ring's `spec`. So two rings whose memory lies differently never have one fingerprint.
@@ -17,8 +18,8 @@ use std::fmt;
 
 use sapwood_core::claim::Attempts;
 
-/// Raised with every change of what lies in a ring's memory; below 32.
-const VERSION: u8 = 2;
+/// Raised with every change of what lies in a ring's memory; below 16.
+const VERSION: u8 = 3;
 
 /// What a ring was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Figures {
     pub answer_align: u64,
     /// How many workers may die of a job; 0 where values are none.
     pub attempts: u32,
+    /// Whether frames that a dead reader had received are delivered again.
+    pub redelivers: bool,
     /// Version of the layout.
     pub version: u8,
 }
@@ -49,7 +52,8 @@ const ALIGN: Bits = (32, 3);
 const CAPACITY: Bits = (35, 6);
 const ANSWER: Bits = (41, 15);
 const ANSWER_ALIGN: Bits = (56, 3);
-const VERSIONS: Bits = (59, 5);
+const VERSIONS: Bits = (59, 4);
+const AGAIN: Bits = (63, 1);
 
 const fn most((_, bits): Bits) -> u64 {
     (1 << bits) - 1
@@ -79,6 +83,7 @@ impl Figures {
             answer: None,
             answer_align: 1,
             attempts: 0,
+            redelivers: false,
             version: VERSION,
         }
     }
@@ -102,7 +107,8 @@ impl Figures {
             Some(bytes) => (bytes + 1, put(self.size, JOB) | put(self.attempts as u64, ATTEMPTS)),
             None => (0, put(self.size, SIZE)),
         };
-        put(self.version as u64, VERSIONS)
+        put(self.redelivers as u64, AGAIN)
+            | put(self.version as u64, VERSIONS)
             | put(self.answer_align.trailing_zeros() as u64, ANSWER_ALIGN)
             | put(answer, ANSWER)
             | put(self.capacity.trailing_zeros() as u64, CAPACITY)
@@ -124,6 +130,7 @@ impl Figures {
             answer,
             attempts,
             answer_align: 1 << get(bits, ANSWER_ALIGN),
+            redelivers: get(bits, AGAIN) == 1,
             version: get(bits, VERSIONS) as u8,
         }
     }
@@ -131,10 +138,13 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { capacity, size, align, answer, answer_align, attempts, version } = self;
+        let Figures { capacity, size, align, answer, answer_align, attempts, redelivers, version } = self;
         write!(f, "{capacity} values of {size} bytes, aligned to {align}")?;
         if let Some(bytes) = answer {
             write!(f, ", with answers of {bytes} bytes, aligned to {answer_align}, and {attempts} attempts")?;
+        }
+        if *redelivers {
+            f.write_str(", delivered again if a reader dies")?;
         }
         if *version == VERSION { Ok(()) } else { write!(f, ", in layout version {version}") }
     }
@@ -159,7 +169,7 @@ mod tests {
         assert_ne!(Figures::of::<u64>(8).fingerprint(), Figures::of::<[u32; 2]>(8).fingerprint());
         assert_eq!(Figures::of::<u64>(8).to_string(), "8 values of 8 bytes, aligned to 8");
         let wild = Figures::from_fingerprint(u64::MAX);
-        assert!(wild.to_string().ends_with("in layout version 31"), "{wild}");
+        assert!(wild.to_string().ends_with("in layout version 15"), "{wild}");
     }
 
     #[test]
@@ -177,7 +187,8 @@ mod tests {
         let values = sizes(SIZE).prop_map(|size| (size, None, 0));
         let jobs = (sizes(JOB), (0..most(ANSWER)).prop_map(Some), 0..=most(ATTEMPTS) as u32);
         let logs = (0..=most(CAPACITY), 0..=most(ALIGN), 0..=most(ANSWER_ALIGN), 0..=most(VERSIONS));
-        (prop_oneof![values, jobs], logs).prop_map(|(what, (capacity, align, answer_align, version))| {
+        (prop_oneof![values, jobs], logs, any::<bool>()).prop_map(|(what, logs, redelivers)| {
+            let (capacity, align, answer_align, version) = logs;
             Figures {
                 capacity: 1 << capacity,
                 size: what.0,
@@ -185,6 +196,7 @@ mod tests {
                 answer: what.1,
                 answer_align: 1 << answer_align,
                 attempts: what.2,
+                redelivers,
                 version: version as u8,
             }
         })

@@ -7,7 +7,9 @@
 //!
 //! Who finds an orphan holds its frame and keeps the message in private memory until a receive returns it or it is sent
 //! again. If that one dies meanwhile, or drops its handle when the ring is closed, the frame is free again and the
-//! message is gone: a message is lost only so.
+//! message is gone: a message is lost only so. Where frames are delivered again (by choice of a channel's maker) it is
+//! not: the block says what it holds until it is given back, so whoever finds it with the dead, or left behind, has the
+//! message.
 //!
 //! # Safety
 //! The protocol asks what `mpmc` asks of names, that one ring carries one arena's messages (both lie in one memory),
@@ -24,7 +26,7 @@ use sapwood_core::mem::Real;
 use sapwood_core::owner::Owner;
 use sapwood_core::ring::mpmc::Handle;
 
-use super::member::{self, Member, Recover, Watch, is_dead};
+use super::member::{self, Member, Recover};
 use super::mpmc::Ground;
 use super::region::{Arena, Slots};
 use super::{Figures, Peer, PopError, PushError};
@@ -32,6 +34,12 @@ use crate::error::Error;
 use crate::layout::kind;
 use crate::memory::Memory;
 use crate::segment::{Segment, Spec};
+
+mod others;
+
+pub use others::Stats;
+
+use others::Others;
 
 /// The most participants: each has a bit in a frame's word.
 pub const PARTICIPANTS: usize = blocks::SEATS as usize;
@@ -74,36 +82,50 @@ pub enum ReceiveError {
 /// [`Error::Capacity`], unless the number of frames is a power of two that a ring can have; [`Error::Frames`];
 /// [`Error::Participants`].
 pub fn spec(frames: usize, bytes: usize, participants: usize) -> Result<Spec, Error> {
-    spec_on(BARE, frames, bytes, participants)
+    Plan::bare(frames, bytes).spec(participants)
 }
 
 /// Frames by themselves.
 const BARE: Ground = Ground { kind: kind::FRAMES, front: 0 };
 
-pub(crate) fn spec_on(
-    ground: Ground,
-    frames: usize,
-    bytes: usize,
-    participants: usize,
-) -> Result<Spec, Error> {
-    if !(1..=PARTICIPANTS).contains(&participants) {
-        return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
-    }
-    let (shape, ring) = shape(frames, bytes)?;
-    let figures = Figures { size: shape.bytes() as u64, align: 64, ..Figures::of::<u8>(frames) };
-    let body = (ground.front + ring) as u64 + Arena::bytes(shape);
-    Ok(member::spec(ground.kind, figures, participants, body))
+/// What all participants say alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) ground: Ground,
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// A frame whose reader died before it had given it back is delivered again.
+    pub(crate) redelivers: bool,
 }
 
-/// The shape of the arena, and where it begins behind the ring.
-fn shape(frames: usize, bytes: usize) -> Result<(Shape, usize), Error> {
-    let ring = Slots::<Raw>::bytes(frames)?;
-    // Frames are whole cache lines.
-    let most = Figures::MOST_BYTES & !63;
-    if bytes > most {
-        return Err(blocks::ShapeError::TooLarge { asked: bytes, most }.into());
+impl Plan {
+    fn bare(frames: usize, bytes: usize) -> Plan {
+        Plan { ground: BARE, frames, bytes, redelivers: false }
     }
-    Ok((Shape::of(frames, bytes)?, ring as usize))
+
+    pub(crate) fn spec(self, participants: usize) -> Result<Spec, Error> {
+        if !(1..=PARTICIPANTS).contains(&participants) {
+            return Err(Error::Participants { asked: participants, most: PARTICIPANTS });
+        }
+        let Plan { ground, frames, redelivers, .. } = self;
+        let (shape, ring) = self.shape()?;
+        let size = shape.bytes() as u64;
+        let figures = Figures { size, align: 64, redelivers, ..Figures::of::<u8>(frames) };
+        let body = (ground.front + ring) as u64 + Arena::bytes(shape);
+        Ok(member::spec(ground.kind, figures, participants, body))
+    }
+
+    /// The shape of the arena, and where it begins behind the ring.
+    fn shape(self) -> Result<(Shape, usize), Error> {
+        let ring = Slots::<Raw>::bytes(self.frames)?;
+        // Frames are whole cache lines.
+        let most = Figures::MOST_BYTES & !63;
+        if self.bytes > most {
+            return Err(blocks::ShapeError::TooLarge { asked: self.bytes, most }.into());
+        }
+        let shape = Shape::of(self.frames, self.bytes)?;
+        Ok((if self.redelivers { shape.redelivering()? } else { shape }, ring as usize))
+    }
 }
 
 /// The handles of `frames` frames of `bytes` bytes, one for each of `participants` threads.
@@ -123,106 +145,24 @@ fn shape(frames: usize, bytes: usize) -> Result<(Shape, usize), Error> {
 /// # Errors
 /// As for [`spec`], and [`Error::NoSpace`].
 pub fn threads(frames: usize, bytes: usize, participants: usize) -> Result<Vec<Frames>, Error> {
-    let body = spec(frames, bytes, participants)?.body;
+    let plan = Plan::bare(frames, bytes);
+    let body = plan.spec(participants)?.body;
     let memory = Memory::block("frames", body)?;
     let handle = |seat| {
-        let inner = inner(BARE, &memory, frames, bytes, Owner::new(seat, 1))?;
-        Ok(Frames { inner, others: Others::new(0), member: Member::thread(), _memory: memory.clone() })
+        let inner = inner(plan, &memory, Owner::new(seat, 1))?;
+        Ok(Frames { inner, others: Others::new(0, None), member: Member::thread(), _memory: memory.clone() })
     };
     (0..participants as u32).map(handle).collect()
 }
 
 /// The handle of a name that nobody else has, and whose seat, if it had holders before, is recovered with it first.
-fn inner(ground: Ground, memory: &Memory, frames: usize, bytes: usize, me: Owner) -> Result<Inner, Error> {
-    let (shape, ring) = shape(frames, bytes)?;
-    let slots = Slots::new(memory.part(ground.front, ring), frames)?;
+fn inner(plan: Plan, memory: &Memory, me: Owner) -> Result<Inner, Error> {
+    let ((shape, ring), ground) = (plan.shape()?, plan.ground);
+    let slots = Slots::new(memory.part(ground.front, ring), plan.frames)?;
     let arena = Arena::new(memory.part(ground.front + ring, Arena::bytes(shape) as usize), shape);
     // SAFETY: see the top.
     let attached = unsafe { Blocks::attach(arena, Handle::attach(slots, me)) };
     attached.map_err(|e| Error::NoSuchSeat { seat: e.seat as usize, seats: PARTICIPANTS })
-}
-
-/// What this participant knows of the others, and has of the dead.
-#[derive(Debug)]
-struct Others {
-    segment: Option<Arc<Segment>>,
-    loans: Watch,
-    sends: Watch,
-    receives: Watch,
-    at_once: bool,
-    me: usize,
-    orphans: Vec<blocks::Message>,
-    /// Whether somebody was found dead since this was last asked.
-    news: bool,
-    stats: Stats,
-}
-
-/// What the dead had, as far as this handle had to do with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Frames whose reader died before its receive returned, and which were delivered again.
-    pub redelivered: u64,
-    /// Frames that were received by one that died before it gave them back.
-    pub lost_with_reader: u64,
-}
-
-impl Others {
-    fn new(seats: usize) -> Self {
-        let [loans, sends, receives] = Default::default();
-        let orphans = Vec::with_capacity(seats);
-        let stats = Stats::default();
-        Others {
-            segment: None,
-            loans,
-            sends,
-            receives,
-            at_once: false,
-            me: usize::MAX,
-            orphans,
-            news: false,
-            stats,
-        }
-    }
-
-    /// Whether `owner`, who blocks a send, is proven to be dead.
-    fn blocks_a_send(&mut self, owner: Owner) -> bool {
-        let asks = || self.at_once || self.sends.is_due();
-        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
-        self.news |= dead;
-        dead
-    }
-
-    fn recovered(&mut self, what: Result<blocks::Recovered, blocks::OwnSeat>) {
-        self.news = true;
-        // It fails only for a handle's own seat, after it has held a block: never here.
-        self.stats.lost_with_reader += what.map_or(0, |what| u64::from(what.received));
-    }
-}
-
-impl blocks::Peers for Others {
-    /// Asked by receives only.
-    fn alive(&mut self, owner: Owner) -> bool {
-        let asks = || self.at_once || self.receives.is_due();
-        let dead = self.segment.as_ref().is_some_and(|s| is_dead(s, owner, asks));
-        self.news |= dead;
-        !dead
-    }
-
-    fn succeeded(&mut self, dead: Owner) -> bool {
-        let seat = dead.seat() as usize;
-        // Our own seat is recovered by us, before we are in it.
-        let others = self.segment.as_ref().filter(|_| seat != self.me);
-        others.is_some_and(|segment| segment.owner_succeeded(seat, dead.epoch()))
-    }
-
-    fn orphan(&mut self, _: Owner, message: blocks::Message) -> Option<blocks::Message> {
-        // There is room for one of every seat, and a seat receives one message at a time.
-        if self.orphans.len() == self.orphans.capacity() {
-            return Some(message);
-        }
-        self.orphans.push(message);
-        None
-    }
 }
 
 /// One participant's handle, which can lend, send and receive. Dropping it gives its seat up.
@@ -257,7 +197,7 @@ impl Frames {
     /// # Errors
     /// As for [`mpmc::Ring::open`](super::mpmc::Ring::open), and [`Error::Frames`].
     pub fn open(name: &str, frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Self::open_on(BARE, name, frames, bytes, participants)
+        Self::open_on(Plan::bare(frames, bytes), name, participants)
     }
 
     /// A participant of new frames without a name, in a [`segment`](Self::segment) to be handed on.
@@ -265,7 +205,7 @@ impl Frames {
     /// # Errors
     /// As for [`spec`], and [`Error::NoSpace`].
     pub fn create(frames: usize, bytes: usize, participants: usize) -> Result<Self, Error> {
-        Self::create_on(BARE, frames, bytes, participants)
+        Self::create_on(Plan::bare(frames, bytes), participants)
     }
 
     /// A participant of the frames in a segment that was inherited or received.
@@ -273,49 +213,31 @@ impl Frames {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn attach(segment: &Arc<Segment>, frames: usize, bytes: usize) -> Result<Self, Error> {
-        Self::attach_on(BARE, segment, frames, bytes)
+        Self::attach_on(Plan::bare(frames, bytes), segment)
     }
 
-    pub(crate) fn open_on(
-        ground: Ground,
-        name: &str,
-        frames: usize,
-        bytes: usize,
-        participants: usize,
-    ) -> Result<Self, Error> {
-        let spec = spec_on(ground, frames, bytes, participants)?;
-        Self::enter(ground, frames, bytes, participants, |recover| Member::open(name, &spec, None, recover))
+    pub(crate) fn open_on(plan: Plan, name: &str, participants: usize) -> Result<Self, Error> {
+        let spec = plan.spec(participants)?;
+        Self::enter(plan, participants, |recover| Member::open(name, &spec, None, recover))
     }
 
-    pub(crate) fn create_on(
-        ground: Ground,
-        frames: usize,
-        bytes: usize,
-        participants: usize,
-    ) -> Result<Self, Error> {
-        let spec = spec_on(ground, frames, bytes, participants)?;
-        Self::attach_on(ground, &member::create(&spec)?, frames, bytes)
+    pub(crate) fn create_on(plan: Plan, participants: usize) -> Result<Self, Error> {
+        Self::attach_on(plan, &member::create(&plan.spec(participants)?)?)
     }
 
-    pub(crate) fn attach_on(
-        ground: Ground,
-        segment: &Arc<Segment>,
-        frames: usize,
-        bytes: usize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn attach_on(plan: Plan, segment: &Arc<Segment>) -> Result<Self, Error> {
         let seats = segment.spec().seats;
-        let spec = spec_on(ground, frames, bytes, seats)?;
-        Self::enter(ground, frames, bytes, seats, |recover| Member::sit(segment, &spec, None, recover))
+        let spec = plan.spec(seats)?;
+        Self::enter(plan, seats, |recover| Member::sit(segment, &spec, None, recover))
     }
 
     fn enter(
-        ground: Ground,
-        frames: usize,
-        bytes: usize,
+        plan: Plan,
         seats: usize,
         sit: impl FnOnce(Recover<'_>) -> Result<Member, Error>,
     ) -> Result<Self, Error> {
-        let (mut others, mut handle) = (Others::new(seats), None);
+        let again = plan.redelivers.then_some(plan.frames);
+        let (mut others, mut handle) = (Others::new(seats, again), None);
         let member = sit(&mut |segment, me, dead| {
             let (seat, name) = (me.number(), member::name(me));
             others.me = seat;
@@ -325,7 +247,7 @@ impl Frames {
             // and that one is the member's, who keeps it mapped. If there is no member the handle is dropped, which
             // touches no memory.
             let memory = unsafe { Memory::lent(segment) };
-            let new = || inner(ground, &memory, frames, bytes, name);
+            let new = || inner(plan, &memory, name);
             let handle: &mut Inner = match &mut handle {
                 Some(handle) => handle,
                 none => none.insert(new()?),
@@ -337,7 +259,7 @@ impl Frames {
         others.segment = member.segment().cloned();
         others.me = member.owner().seat() as usize;
         let memory = member.memory();
-        let inner = handle.map_or_else(|| inner(ground, &memory, frames, bytes, member.owner()), Ok)?;
+        let inner = handle.map_or_else(|| inner(plan, &memory, member.owner()), Ok)?;
         let mut frames = Frames { inner, others, member, _memory: memory };
         // A participant that only sends would keep from the others what its predecessor was receiving.
         frames.send_orphans();
@@ -377,45 +299,6 @@ impl Frames {
     #[inline]
     pub(crate) fn lent(&mut self, block: Block) -> Loan<'_> {
         Loan { block: Some(block), frames: self }
-    }
-
-    /// No frame is free: what the dead hold is.
-    #[cold]
-    fn free_the_dead(&mut self) {
-        let Some(segment) = self.others.segment.clone() else { return };
-        if !self.others.at_once && !self.others.loans.is_due() {
-            return;
-        }
-        // What the dead were receiving is in their senders' names, and nobody may have a frame to come round to it.
-        self.unearth();
-        self.send_orphans();
-        let (holders, me) = (self.inner.holders(), self.others.me);
-        for seat in (0..segment.spec().seats).filter(|s| *s != me && holders >> s & 1 == 1) {
-            let epoch = segment.seat_epoch(seat);
-            if epoch == 0 || segment.owner_alive(seat, epoch) {
-                continue;
-            }
-            // Newcomers may have died before they had recovered their predecessors.
-            for dead in segment.unrecovered(seat, epoch) {
-                let recovered = self.inner.recover(Owner::new(seat as u32, dead), &mut self.others);
-                self.others.recovered(recovered);
-                self.send_orphans();
-            }
-        }
-    }
-
-    /// What the dead were receiving goes on its way again, as far as there is room.
-    #[cold]
-    pub(crate) fn send_orphans(&mut self) {
-        while let Some(orphan) = self.others.orphans.pop() {
-            let (len, sender) = (orphan.len, orphan.sender);
-            if let Err(e) = self.inner.send(orphan.block, len, &mut Immortal) {
-                let block = e.into_inner();
-                self.others.orphans.push(blocks::Message { block, len, sender });
-                break;
-            }
-            self.others.stats.redelivered += 1;
-        }
     }
 
     /// Receives the oldest frame.
@@ -462,11 +345,14 @@ impl Frames {
         self.others.at_once = at_once;
         let said = self.inner.has_message(&mut self.others);
         self.others.at_once = false;
+        if at_once && said == Err(blocks::ReceiveError::Drained) {
+            self.rescue();
+        }
         match said {
             _ if !self.others.orphans.is_empty() => Ok(()),
             Ok(()) => Ok(()),
             Err(blocks::ReceiveError::Busy { owner }) => Err(PopError::Busy { holder: self.holder(owner) }),
-            Err(blocks::ReceiveError::Drained) => Err(PopError::Drained),
+            Err(blocks::ReceiveError::Drained) => Err(self.drained()),
             Err(_) => Err(PopError::Empty),
         }
     }
@@ -479,14 +365,6 @@ impl Frames {
             self.others.at_once = false;
         }
         self.inner.has_free()
-    }
-
-    /// Takes over what the dead were receiving; a receive returns it.
-    #[cold]
-    pub(crate) fn unearth(&mut self) {
-        let before = std::mem::replace(&mut self.others.at_once, true);
-        self.inner.recover_readers(&mut self.others);
-        self.others.at_once = before;
     }
 
     /// Orphans that this handle has and nobody else can find.
@@ -538,9 +416,12 @@ impl Frames {
     fn receive_new(&mut self) -> Result<blocks::Message, ReceiveError> {
         let error = match self.inner.receive(&mut self.others) {
             Ok(message) => return Ok(message),
-            Err(blocks::ReceiveError::Empty) => return Err(PopError::Empty.into()),
+            Err(blocks::ReceiveError::Empty) if !self.redelivers() => return Err(PopError::Empty.into()),
             Err(e) => e,
         };
+        if error == blocks::ReceiveError::Empty {
+            self.rescue_if_due();
+        }
         if error == blocks::ReceiveError::Drained {
             // The last word: nobody who was receiving may be dead.
             self.others.at_once = true;
@@ -549,6 +430,7 @@ impl Frames {
             if let Ok(message) = last {
                 return Ok(message);
             }
+            self.rescue();
         }
         if let Some(orphan) = self.orphan() {
             return Ok(orphan);
@@ -556,14 +438,18 @@ impl Frames {
         Err(match error {
             blocks::ReceiveError::Bad(e) => ReceiveError::Bad(e),
             blocks::ReceiveError::Busy { owner } => PopError::Busy { holder: self.holder(owner) }.into(),
-            blocks::ReceiveError::Drained => PopError::Drained.into(),
+            blocks::ReceiveError::Drained => self.drained().into(),
             _ => PopError::Empty.into(),
         })
     }
 
     fn holder(&self, owner: Owner) -> Option<Peer> {
+        self.peer(owner.seat() as usize)
+    }
+
+    /// Who sits in a seat that a word has named.
+    fn peer(&self, seat: usize) -> Option<Peer> {
         let seats = self.others.segment.as_ref().map_or(PARTICIPANTS, |segment| segment.spec().seats);
-        let seat = owner.seat() as usize;
         (seat < seats).then(|| self.member.peer(seat))
     }
 
@@ -586,6 +472,12 @@ impl Frames {
             }
         }
         Err(PushError::Busy { holder: None, value: block })
+    }
+
+    /// Whether a frame whose reader died before it had given it back is delivered again.
+    #[inline]
+    pub(crate) fn redelivers(&self) -> bool {
+        blocks::Region::shape(self.inner.region()).redelivers()
     }
 
     /// Bytes of a frame.
@@ -617,7 +509,8 @@ impl Drop for Frames {
     fn drop(&mut self) {
         if self.member.is_mine() {
             self.send_orphans();
-            while let Some(orphan) = self.others.orphans.pop() {
+            // Those that are to be delivered again stay in our name: left is as good as dead.
+            while let Some(orphan) = self.others.orphans.pop().filter(|_| !self.redelivers()) {
                 self.inner.give_back(orphan.block);
             }
         }
@@ -707,6 +600,17 @@ impl Message<'_> {
     pub fn sender(&self) -> usize {
         self.sender
     }
+
+    /// Gives the frame back.
+    pub(crate) fn end(&mut self) {
+        let block = self.block.take();
+        self.frames.give_back(block);
+    }
+
+    /// Whether somebody may wait for the end of this message: the last word is not said before it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.frames.redelivers() && self.frames.is_closed()
+    }
 }
 
 impl Deref for Message<'_> {
@@ -722,7 +626,6 @@ impl Deref for Message<'_> {
 
 impl Drop for Message<'_> {
     fn drop(&mut self) {
-        let block = self.block.take();
-        self.frames.give_back(block);
+        self.end();
     }
 }

@@ -35,6 +35,7 @@
 //!
 //! `cargo test -p sapwood-shm --test kill -- push` runs the scenarios with `push` in their names.
 
+mod again;
 mod bufs;
 mod channel;
 #[path = "../common/mod.rs"]
@@ -124,6 +125,9 @@ const SCENARIOS: &[Scenario] = &[
     (channel::StallSend::NAME, stall::<channel::StallSend>),
     (channel::SendFrame::NAME, die::<channel::SendFrame>),
     (channel::RecvFrame::NAME, die::<channel::RecvFrame>),
+    (again::Keep::NAME, die::<again::Keep>),
+    (again::End::NAME, die::<again::End>),
+    (again::Succeed::NAME, die::<again::Succeed>),
     (locks::Take::NAME, die::<locks::Take>),
     (locks::Change::NAME, die::<locks::Change>),
     (locks::GiveBack::NAME, die::<locks::GiveBack>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sapwood_shm::channel::{self, Channel, FrameChannel};
+use sapwood_shm::channel::{self, Channel, FrameChannel, FrameChannelBuilder};
 use sapwood_shm::queue::{Job, Outcome, Owner, WorkQueue, Worker};
 use sapwood_shm::{Error, Segment, Spec};
 
@@ -60,16 +60,23 @@ impl Object for Values {
     }
 }
 
-/// A channel of frames.
-pub(crate) struct Frames(FrameChannel);
+/// A channel of frames; those of dead readers are delivered again, if `AGAIN`.
+pub(crate) struct Frames<const AGAIN: bool>(FrameChannel);
 
-impl Object for Frames {
+impl<const AGAIN: bool> Frames<AGAIN> {
+    fn plan() -> FrameChannelBuilder {
+        let plan = FrameChannel::builder(CAPACITY, BYTES).participants(SEATS);
+        if AGAIN { plan.redelivering() } else { plan }
+    }
+}
+
+impl<const AGAIN: bool> Object for Frames<AGAIN> {
     fn spec() -> Result<Spec, Error> {
-        channel::frame_spec(CAPACITY, BYTES, SEATS)
+        Self::plan().spec()
     }
 
     fn attach(segment: &Arc<Segment>, _: usize) -> Result<Self, Error> {
-        FrameChannel::attach(segment, CAPACITY, BYTES).map(|c| Frames(c.with_deadline(NOW)))
+        Self::plan().attach(segment).map(|c| Frames(c.with_deadline(NOW)))
     }
 
     fn step(&mut self, world: &mut World<'_>) {

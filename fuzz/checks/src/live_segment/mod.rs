@@ -104,9 +104,9 @@ impl World<'_> {
 type Run = fn(Input<'_>, &mut Seen);
 
 /// Every object, by the input's first byte.
-pub(crate) const OBJECTS: [(&str, Run); 13] = [
+pub(crate) const OBJECTS: [(&str, Run); 14] = [
     ("channel", run::<channels::Values>),
-    ("frame_channel", run::<channels::Frames>),
+    ("frame_channel", run::<channels::Frames<false>>),
     ("queue", run::<channels::Queue>),
     ("mutex", run::<locks::Lock>),
     ("barrier", run::<locks::Meeting<3>>),
@@ -118,6 +118,7 @@ pub(crate) const OBJECTS: [(&str, Run); 13] = [
     ("jobs", run::<rings::Work>),
     ("spsc", run::<rings::Pair>),
     ("latest", run::<rings::Newest>),
+    ("frame_channel_again", run::<channels::Frames<true>>),
 ];
 
 /// Works on an object while a bad peer overwrites words of its segment.
